@@ -1,0 +1,68 @@
+# make help lists what there is. Everything happens in .venv, from the versions in requirements.lock.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+NOTEBOOKS := $(wildcard book/*.ipynb)
+BOOK := _build/html/index.html
+
+.PHONY: help book serve test lint unit notebooks browser outputs lock vendor clean install
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
+
+install: $(INSTALLED) ## the virtual environment, with the locked versions and this library
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' was not found: install it, or say make PYTHON=/path/to/python." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): install a newer one, or say make PYTHON=/path/to/python." >&2; exit 1; }
+	@echo "Installing into $(VENV) (a minute or two, once) ..."
+	@$(PYTHON) -m venv $(VENV) >/tmp/pinnntk-venv.log 2>&1 || { echo "Python could not make a virtual environment: install its venv module (on Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --retries 2 --require-hashes -r requirements.lock >$(VENV)/install.log 2>&1 \
+	&& $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . >>$(VENV)/install.log 2>&1 \
+	|| { echo "The packages could not be installed: is there a network? ($(VENV)/install.log has the details)" >&2; exit 1; }
+	@touch $@
+
+book: $(INSTALLED) ## execute and build the book (what has not changed comes from a cache)
+	@$(BIN)/jupyter-book build . --all -W --keep-going --path-output .
+	@echo; echo "The book is ready: open file://$(CURDIR)/$(BOOK), or run 'make serve'."
+
+serve: book ## the book on http://localhost:8000 (PORT=... for another port)
+	@echo "Serving on http://localhost:$(PORT) (Ctrl-C ends it)"
+	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
+
+test: lint unit notebooks book browser ## everything that CI runs
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+unit: $(INSTALLED)
+	$(BIN)/pytest -m "not browser" -n auto
+
+notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
+	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 600 -p no:cacheprovider $(NOTEBOOKS)
+
+browser: book
+	$(BIN)/pytest -m browser
+
+outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after changing them
+	$(BIN)/python book/execute.py $(NOTEBOOKS)
+
+lock: ## refresh requirements.lock from requirements.txt (needs uv)
+	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --upgrade requirements.txt -o requirements.lock
+
+vendor: ## fetch the browser libraries in book/vendor again (needs npm)
+	$(PYTHON) book/vendor/fetch.py
+
+clean: ## remove what was built, and the virtual environment
+	rm -rf $(VENV) _build
+
+.DEFAULT:
+	@echo "There is no target '$@': 'make help' lists them." >&2; exit 2

@@ -1,0 +1,39 @@
+"""The neural tangent kernel of physics-informed neural networks, and training that uses it.
+
+Data flows one way: problems -> residuals -> (training | ntk -> spectra -> weighting).
+"""
+
+from pinnntk_lib import models, operators, problems
+from pinnntk_lib.dynamics import largest_stable_learning_rate
+from pinnntk_lib.models import MLP, normalization
+from pinnntk_lib.ntk import NTK, ntk, ntk_diagonal
+from pinnntk_lib.operators import d, dd, laplacian, mixed
+from pinnntk_lib.problems import Condition, Problem
+from pinnntk_lib.training import DivergenceError, Result, relative_l2_error, train
+from pinnntk_lib.version import __version__
+from pinnntk_lib.weighting import Fixed, NTKWeights
+
+__all__ = [
+    "MLP",
+    "NTK",
+    "Condition",
+    "DivergenceError",
+    "Fixed",
+    "NTKWeights",
+    "Problem",
+    "Result",
+    "__version__",
+    "d",
+    "dd",
+    "laplacian",
+    "largest_stable_learning_rate",
+    "mixed",
+    "models",
+    "normalization",
+    "ntk",
+    "ntk_diagonal",
+    "operators",
+    "problems",
+    "relative_l2_error",
+    "train",
+]

@@ -1,0 +1,98 @@
+"""Checks of what users pass in: one sentence that names the argument, its value and what was expected."""
+
+import math
+import numbers
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def check_count(name: str, value) -> int:
+    """``value`` as a positive int."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected a positive integer, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name}: expected a positive integer, got {value}")
+    return int(value)
+
+
+def check_finite(name: str, value) -> float:
+    """``value`` as a finite float."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name}: expected a finite number, got {value!r}")
+    if not math.isfinite(value):
+        raise ValueError(f"{name}: expected a finite number, got {value}")
+    return float(value)
+
+
+def check_params(params) -> None:
+    """Every leaf is a floating-point array without NaN or infinity (values are looked at only outside ``jit``)."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    if not leaves:
+        raise ValueError("params: expected a pytree with at least one array, got none")
+    for path, leaf in leaves:
+        where = f"params{jax.tree_util.keystr(path)}"
+        if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
+            kind = getattr(leaf, "dtype", type(leaf).__name__)
+            raise TypeError(f"{where}: expected a floating-point array, got {kind}")
+        if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(leaf).all():
+            raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
+
+
+def check_operators(conditions) -> dict[str, Callable]:
+    """``{name: operator}`` from a Problem or from such a mapping."""
+    operators = getattr(conditions, "operators", conditions)
+    if not isinstance(operators, Mapping) or not all(callable(op) for op in operators.values()):
+        raise TypeError(f"conditions: expected a Problem or {{name: operator(u, x)}}, got {conditions!r}")
+    if not operators:
+        raise ValueError("conditions: expected at least one condition, got none")
+    return dict(operators)
+
+
+def check_names(name: str, given, expected) -> None:
+    """The same condition names on both sides."""
+    unknown, missing = [n for n in given if n not in expected], [n for n in expected if n not in given]
+    if unknown or missing:
+        said = [f"{words} {names}" for words, names in (("unknown", unknown), ("missing", missing)) if names]
+        raise ValueError(f"{name}: expected the conditions {list(expected)}, got {' and '.join(said)}")
+
+
+def check_points(points, names) -> dict[str, jax.Array]:
+    """``{name: (n, d) array}`` with the conditions' names, in their order; one d for all, and finite."""
+    if not isinstance(points, Mapping):
+        raise TypeError(f"points: expected {{name: (n, d) array}}, got {type(points).__name__}")
+    check_names("points", points, names)
+    points = {name: jnp.asarray(points[name]) for name in names}
+    for name, x in points.items():
+        where = f"points[{name!r}]"
+        if x.ndim != 2 or 0 in x.shape:
+            raise ValueError(f"{where}: expected a non-empty array of shape (n, d), got shape {x.shape}")
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(f"{where}: expected floating-point coordinates, got {x.dtype}")
+        if not isinstance(x, jax.core.Tracer) and not np.isfinite(x).all():
+            raise ValueError(f"{where}: expected finite coordinates, got NaN or infinity")
+    if len({x.shape[1] for x in points.values()}) > 1:
+        raise ValueError(f"points: expected one dimension d for all, got { ({n: x.shape for n, x in points.items()}) }")
+    return points
+
+
+def check_scalar_conditions(apply, params, operators, points) -> None:
+    """The model and every operator return a real scalar at one point; found by tracing, without computing."""
+    for name, operator in operators.items():
+        point = points[name][0]
+        shape = _traced_shape(lambda p, x: apply(p, x), params, point, f"apply(params, x) at x of shape {point.shape}")
+        if shape != ():
+            raise ValueError(f"apply: expected a scalar from apply(params, x), got shape {shape}")
+        what = f"conditions[{name!r}] at x of shape {point.shape}"
+        shape = _traced_shape(lambda p, x: operator(lambda y: apply(p, y), x), params, point, what)  # noqa: B023
+        if shape != ():
+            raise ValueError(f"conditions[{name!r}]: expected an operator that returns a scalar, got shape {shape}")
+
+
+def _traced_shape(f, params, point, what):
+    try:
+        return jax.eval_shape(f, params, point).shape
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"{what}: could not be evaluated: {error}") from error

@@ -1,0 +1,129 @@
+"""Networks. A model is any pure ``apply(params, x) -> scalar``; this module has the one the paper uses."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pinnntk_lib._check import check_count
+
+__all__ = ["ACTIVATIONS", "MLP", "normalization"]
+
+ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "sin": jnp.sin, "erf": jax.lax.erf}
+
+
+@dataclass(frozen=True)
+class MLP:
+    """A fully connected network with a scalar output.
+
+    In NTK parameterisation (the paper's equation 2.1 and section 4) every weight and bias is drawn from N(0, 1) and
+    each layer's matrix product is divided by sqrt(fan-in), so that the kernel has a limit as the width grows. In
+    standard parameterisation there is no such division; weights are Glorot-normal, biases zero (section 7.2).
+
+    Attributes:
+        width: units in each hidden layer.
+        depth: hidden layers.
+        dim: inputs, d.
+        activation: "tanh", "sin", "erf", or a smooth elementwise function.
+        parameterization: "ntk" or "standard".
+        shift: inputs enter the first layer as (x - shift) / scale; a number, or one per input.
+        scale: see ``shift``; not zero.
+
+    Raises:
+        ValueError, TypeError: if a width or depth is not a positive integer, the activation or parameterisation is
+            unknown, or ``shift`` or ``scale`` does not fit ``dim``.
+
+    Example:
+        >>> import jax
+        >>> model = MLP(width=100)
+        >>> params = model.init(jax.random.key(0))
+        >>> model.apply(params, jax.numpy.array([0.5])).shape
+        ()
+    """
+
+    width: int
+    depth: int = 1
+    dim: int = 1
+    activation: str | Callable = "tanh"
+    parameterization: str = "ntk"
+    shift: float | Sequence[float] = 0.0
+    scale: float | Sequence[float] = 1.0
+
+    def __post_init__(self):
+        for name in ("width", "depth", "dim"):
+            object.__setattr__(self, name, check_count(name, getattr(self, name)))
+        if not callable(self.activation) and self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation: expected a function or one of {list(ACTIVATIONS)}, got {self.activation!r}")
+        if self.parameterization not in ("ntk", "standard"):
+            raise ValueError(f"parameterization: expected 'ntk' or 'standard', got {self.parameterization!r}")
+        for name in ("shift", "scale"):
+            object.__setattr__(self, name, self._per_input(name, getattr(self, name)))
+        if 0.0 in self.scale:
+            raise ValueError(f"scale: expected non-zero numbers, got {self.scale}")
+
+    def _per_input(self, name, value):
+        """``value`` as a tuple of ``dim`` floats: hashable, so that the model can be a static argument of jit."""
+        array = np.asarray(value, dtype=float)
+        if array.shape not in ((), (1,), (self.dim,)) or not np.isfinite(array).all():
+            raise ValueError(f"{name}: expected a finite number or {self.dim} of them (dim={self.dim}), got {value!r}")
+        return tuple(np.broadcast_to(array, (self.dim,)).tolist())
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Units of every layer, inputs and output included."""
+        return (self.dim, *[self.width] * self.depth, 1)
+
+    def init(self, key: jax.Array) -> list[dict[str, jax.Array]]:
+        """Random parameters, a layer each: ``{"W": (fan_out, fan_in), "b": (fan_out,)}``, in JAX's default float."""
+        layers = []
+        keys = iter(jax.random.split(key, 2 * (self.depth + 1)))
+        for fan_in, fan_out in zip(self.sizes[:-1], self.sizes[1:]):
+            W, b = jax.random.normal(next(keys), (fan_out, fan_in)), jax.random.normal(next(keys), (fan_out,))
+            if self.parameterization == "standard":
+                W, b = W * math.sqrt(2.0 / (fan_in + fan_out)), jnp.zeros_like(b)
+            layers.append({"W": W, "b": b})
+        return layers
+
+    def apply(self, params, x: jax.Array) -> jax.Array:
+        """The network's output at a point ``x`` of shape (dim,), a scalar.
+
+        Raises:
+            ValueError: if ``x`` is not of shape (dim,).
+        """
+        if jnp.shape(x) != (self.dim,):
+            raise ValueError(f"x: expected a point of shape ({self.dim},), got shape {jnp.shape(x)}")
+        activation = ACTIVATIONS.get(self.activation, self.activation)
+        a = (x - jnp.asarray(self.shift, x.dtype)) / jnp.asarray(self.scale, x.dtype)
+        for i, (layer, fan_in) in enumerate(zip(params, self.sizes)):
+            z = layer["W"] @ a
+            if self.parameterization == "ntk":
+                z = z / math.sqrt(fan_in)
+            z = z + layer["b"]
+            a = activation(z) if i < self.depth else z
+        return a[0]
+
+
+def normalization(points: jax.Array) -> dict[str, tuple[float, ...]]:
+    """The mean and standard deviation of points (n, d), as the arguments ``shift`` and ``scale`` of :class:`MLP`.
+
+    The paper normalises inputs by its residual points' statistics. This is part of the model: it multiplies the
+    kernel of an operator of order k by about ``scale**(-2 k)``.
+
+    Raises:
+        ValueError: if ``points`` is not (n, d), or constant along an axis.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> normalization(jnp.array([[0.0], [1.0]]))
+        {'shift': (0.5,), 'scale': (0.5,)}
+    """
+    points = np.asarray(points)
+    if points.ndim != 2 or not len(points):
+        raise ValueError(f"points: expected shape (n, d), got {points.shape}")
+    scale = points.std(axis=0)
+    if not (scale > 0).all():
+        raise ValueError(f"points: expected a spread along every axis, got standard deviations {scale.tolist()}")
+    return {"shift": tuple(points.mean(axis=0).tolist()), "scale": tuple(scale.tolist())}

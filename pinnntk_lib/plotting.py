@@ -1,0 +1,107 @@
+"""Pictures of training and of kernels, in one style that is safe for the colour-blind.
+
+``plt.style.use(plotting.STYLE)`` sets it. Every function draws into the axes it is given and returns them.
+"""
+
+import base64
+import html
+import io
+from importlib.resources import files
+
+import jax
+import matplotlib.pyplot as plt
+import numpy as np
+from PIL import Image
+
+from pinnntk_lib.ntk import NTK
+
+__all__ = ["STYLE", "figure_html", "losses", "solution", "spectrum", "weights"]
+
+STYLE = str(files("pinnntk_lib") / "pinnntk.mplstyle")
+
+# A condition looks the same in every figure, told apart by line as well as by colour.
+_LOOK = {
+    "u": {"color": "#0072B2", "linestyle": "-"},
+    "r": {"color": "#D55E00", "linestyle": "--"},
+    "ut": {"color": "#009E73", "linestyle": "-."},
+}
+_OTHER = {"linestyle": ":"}
+
+
+def losses(history, ax=None):
+    """The loss of every condition against the step, on logarithmic axes (the first row, step 0, at 1)."""
+    ax = ax or plt.gca()
+    for name, values in history["losses"].items():
+        ax.loglog(np.maximum(history["step"], 1), values, label=rf"$\mathcal{{L}}_{{{name}}}$", **_look(name))
+    ax.set(xlabel="step", ylabel="loss")
+    ax.legend()
+    return ax
+
+
+def weights(history, ax=None):
+    """The weight of every condition against the step, on a logarithmic vertical axis."""
+    ax = ax or plt.gca()
+    for name, values in history["weights"].items():
+        ax.semilogy(history["step"], values, label=rf"$\lambda_{{{name}}}$", **_look(name))
+    ax.set(xlabel="step", ylabel="weight")
+    ax.legend()
+    return ax
+
+
+def solution(apply, params, problem, ax=None, points=400):
+    """A one-dimensional network beside the exact solution.
+
+    Raises:
+        ValueError: if the problem has more than one dimension.
+    """
+    if problem.dim != 1:
+        raise ValueError(f"problem: expected one dimension, got {problem.dim}")
+    ax = ax or plt.gca()
+    x = problem.grid(points)
+    if problem.exact is not None:
+        ax.plot(x[:, 0], problem.exact(x), color="black", linewidth=1.2, label="exact")
+    ax.plot(x[:, 0], jax.vmap(lambda y: apply(params, y))(x), color="#D55E00", linestyle="--", label="network")
+    ax.set(xlabel="$x$", ylabel="$u$")
+    ax.legend()
+    return ax
+
+
+def spectrum(K: NTK, ax=None, names=None, suffix="", **look):
+    """Eigenvalues of the diagonal blocks against their rank, on logarithmic axes, down to rounding.
+
+    Args:
+        names: the conditions to show; all if None.
+        suffix: added to each label.
+        look: line properties that override the condition's own.
+    """
+    ax = ax or plt.gca()
+    for name in K.names if names is None else names:
+        eigenvalues = np.asarray(K.eigvalsh(name))
+        # Below this an eigenvalue is rounding, and may be negative.
+        kept = eigenvalues[eigenvalues > len(eigenvalues) * np.finfo(eigenvalues.dtype).eps * eigenvalues[0]]
+        label = rf"$K_{{{name}{name}}}${suffix}"
+        ax.loglog(np.arange(1, len(kept) + 1), kept, label=label, marker="o", ms=3, **{**_look(name), **look})
+    ax.set(xlabel="rank", ylabel="eigenvalue")
+    ax.legend()
+    return ax
+
+
+def figure_html(figure, alt: str, width: str = "100%") -> str:
+    """The figure as an HTML image with alternative text; the figure is closed.
+
+    Args:
+        alt: what the picture shows, in a sentence.
+        width: CSS width that the image takes at most.
+    """
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png")
+    plt.close(figure)
+    # A line drawing needs few colours: a palette makes the picture a third of its size.
+    Image.open(drawn).convert("RGB").quantize(64).save(buffer, format="png", optimize=True)
+    data = base64.b64encode(buffer.getvalue()).decode()
+    style = f"width:100%;max-width:{width};height:auto"
+    return f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/png;base64,{data}">'
+
+
+def _look(name):
+    return _LOOK.get(name, _OTHER)

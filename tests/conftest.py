@@ -1,0 +1,30 @@
+"""The tests run in float64 (set here, never by the library); those of float32 say so."""
+
+import hypothesis
+import jax
+import pytest
+
+import pinnntk_lib as pn
+
+# no deadline: the first example of a shape is compiled
+hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
+hypothesis.settings.load_profile("default")
+jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture
+def poisson():
+    """The paper's problem with its points, and a small network: (model, params, problem, points)."""
+    problem = pn.problems.Poisson1D(a=4)
+    points = problem.points(10)
+    model = pn.MLP(width=12, **pn.normalization(points["r"]))
+    return model, model.init(jax.random.key(0)), problem, points
+
+
+@pytest.fixture
+def wave():
+    """The wave equation and a two-layer network: (model, params, problem, points)."""
+    problem = pn.problems.Wave1D()
+    points = problem.points(7, jax.random.key(1))
+    model = pn.MLP(width=8, depth=2, dim=2, shift=0.5, scale=0.3)
+    return model, model.init(jax.random.key(0)), problem, points

@@ -1,0 +1,166 @@
+"""The built book in a real browser: what its reader, with no kernel and no other site, finds.
+
+Needs `make book` and an installed Chromium or Chrome; without either these tests are skipped.
+"""
+
+import os
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.browser
+
+HTML = Path(__file__).parents[1] / "_build" / "html"
+PAGES = ["book/intro.html", "book/01-when-pinns-fail.html"]
+CHAPTER = PAGES[1]
+PICTURE = ".widget-html img:visible"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    # As root, as in a container, Chromium starts only without its sandbox.
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=executable, args=options)
+        yield instance
+        instance.close()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    if not HTML.is_dir():
+        pytest.skip("the book is not built: make book")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=HTML))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def visit(browser, site):
+    """``visit(page, **context options)``: the loaded page. At the end: no error said, nothing asked of other sites."""
+    contexts, errors, requests, roots = [], [], [], [site]
+
+    def visit(path, root=site, **options):
+        roots.append(root)
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on(
+            "console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None
+        )
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(f"failed: {request.url}"))
+        page.on(
+            "response", lambda answer: errors.append(f"{answer.status}: {answer.url}") if answer.status >= 400 else None
+        )
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(f"{root}/{path}", wait_until="networkidle")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not errors
+    assert [url for url in requests if not url.startswith((*roots, "data:", "blob:"))] == []
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_every_page(visit, path, scheme, width):
+    page = visit(path, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    images = page.locator("img:visible")
+    for i in range(images.count()):
+        assert images.nth(i).evaluate("image => image.complete && image.naturalWidth > 0")
+        assert images.nth(i).get_attribute("alt")
+    # typeset, all of it: no dollar or backslash is left in the text outside code
+    text = page.evaluate("""() => {
+        const copy = document.querySelector('article').cloneNode(true);
+        copy.querySelectorAll('pre, code, mjx-container, script').forEach(element => element.remove());
+        return copy.textContent;
+    }""")
+    assert "$" not in text
+    assert "\\" not in text
+
+
+def test_maths_is_typeset(visit):
+    page = visit(CHAPTER)
+    assert page.locator("mjx-container:visible").count() > 30
+    assert page.locator("mjx-merror").count() == 0
+
+
+@pytest.mark.parametrize("protocol", ["http", "file"])
+def test_the_widget_by_keyboard(visit, site, protocol):
+    page = visit(CHAPTER, root=site if protocol == "http" else HTML.as_uri())
+    page.wait_for_selector(PICTURE)
+    width, rate = page.locator(".noUi-handle").all()
+    seen = {picture(page)}
+    width.focus()
+    page.keyboard.press("ArrowRight")
+    seen.add(changed(page, seen))
+    rate.focus()
+    page.keyboard.press("ArrowRight")
+    seen.add(changed(page, seen))
+    page.keyboard.press("End")
+    seen.add(changed(page, seen))
+    width.focus()
+    page.keyboard.press("Home")
+    seen.add(changed(page, seen))
+    assert "width 10, learning rate 0.1" in picture(page)
+
+
+def test_the_widget_by_mouse(visit):
+    page = visit(CHAPTER, viewport={"width": 1280, "height": 900})
+    page.wait_for_selector(PICTURE)
+    before = picture(page)
+    bar = page.locator(".noUi-target").first
+    bar.scroll_into_view_if_needed()
+    box = bar.bounding_box()
+    page.mouse.click(box["x"] + box["width"] - 1, box["y"] + box["height"] / 2)
+    assert "width 500, learning rate 1e-05" in changed(page, {before})
+
+
+def test_three_pictures_at_a_time_and_no_dead_button(visit):
+    page = visit(CHAPTER)
+    page.wait_for_selector(PICTURE)
+    assert page.locator(PICTURE).count() == 3
+    assert page.locator(".pn-needs-kernel").count() == 1
+    assert not page.locator(".pn-needs-kernel").is_visible()
+
+
+def test_the_front_page_leads_to_the_book(visit):
+    page = visit("index.html")
+    page.wait_for_url("**/book/intro.html")
+    page.get_by_role("link", name="When PINNs fail").first.click()
+    page.wait_for_selector("h1")
+    assert "When PINNs fail" in page.locator("h1").inner_text()
+
+
+def picture(page):
+    """What the visible pictures say they show."""
+    return page.locator(PICTURE).first.get_attribute("alt")
+
+
+def changed(page, seen):
+    """The picture, once it is one that was not seen before."""
+    for _ in range(50):
+        if picture(page) not in seen:
+            return picture(page)
+        page.wait_for_timeout(100)
+    raise AssertionError(f"the picture stayed: {picture(page)}")

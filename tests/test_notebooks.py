@@ -1,0 +1,70 @@
+"""The notebooks as regression tests: what keeps those tests honest."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+
+BOOK = Path(__file__).parents[1] / "book"
+NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path):
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_cell_was_executed_in_order(path):
+    # nbval passes over a cell without an execution count
+    assert [cell.execution_count for cell in code_cells(path)] == list(range(1, len(code_cells(path)) + 1))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_nothing_is_stored_that_changes_from_run_to_run(path):
+    notebook = read(path)
+    assert notebook.metadata.language_info == {"name": "python"}
+    assert not any("execution" in cell.metadata for cell in notebook.cells)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_only_pictures_timings_and_widgets_are_ignored(path):
+    """Each by a marker that says which, on a cell that prints no number."""
+    for cell in code_cells(path):
+        if "NBVAL" in cell.source:
+            assert re.match(
+                r"# NBVAL_IGNORE_OUTPUT \((pictures|timings|a widget|pictures and a widget)\)\n", cell.source
+            )
+            assert "print(" not in cell.source
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_every_picture_has_alternative_text(path):
+    for cell in code_cells(path):
+        if any("image/png" in output.get("data", {}) for output in cell.outputs):
+            assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40
+
+
+@pytest.mark.slow
+def test_a_change_of_2_percent_in_a_loss_weight_is_noticed(tmp_path):
+    """The first chapter up to its first numbers, with lambda_u = 1.02: those numbers, and nothing else, must fail."""
+    notebook = read(BOOK / "01-when-pinns-fail.ipynb")
+    given, changed = 'weights = {"u": 1.0, "r": 1.0}', 'weights = {"u": 1.02, "r": 1.0}'
+    (position,) = (i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and given in cell.source)
+    notebook.cells = notebook.cells[: position + 1]
+    notebook.cells[position].source = notebook.cells[position].source.replace(given, changed)
+    nbformat.write(notebook, tmp_path / "changed.ipynb")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "--nbval", "--nbval-current-env", "-p", "no:cacheprovider", "changed.ipynb"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert "1 failed, 2 passed" in run.stdout, run.stdout + run.stderr
+    assert "mismatch 'stdout'" in run.stdout

@@ -1,0 +1,101 @@
+"""The project around the library: what is declared, and what a newcomer meets when something is missing."""
+
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def requirements():
+    lines = (line.partition("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines())
+    return [line for line in lines if line]
+
+
+def test_the_ranges_are_the_same_everywhere():
+    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert set(declared) <= set(requirements())
+
+
+def test_nothing_that_colab_brings_is_capped():
+    """A lower bound alone: pip then keeps the version that is there."""
+    for name in ("jax", "jaxlib", "numpy", "matplotlib", "optax", "ipywidgets", "tqdm"):
+        (requirement,) = (line for line in requirements() if re.match(rf"{name}\b", line))
+        assert re.fullmatch(rf"{name}>=[\d.]+", requirement)
+
+
+def test_the_lock_file_has_every_requirement():
+    locked = set(re.findall(r"^([\w-]+)==", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    assert {re.match(r"[\w-]+", line)[0] for line in requirements()} <= locked
+
+
+def test_citation_credits_paper_and_software_apart():
+    citation = (ROOT / "CITATION.cff").read_text()
+    software, _, paper = citation.partition("references:")
+    assert "pinnntk_lib" in software
+    assert "10.1016/j.jcp.2021.110768" in paper
+    version = re.search(r'__version__ = "(.*)"', (ROOT / "pinnntk_lib/version.py").read_text())[1]
+    assert f"version: {version}" in software
+
+
+@pytest.fixture
+def make(tmp_path):
+    """``make(arguments)`` in a copy with nothing installed: exit status and what was said on standard error."""
+    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+
+    def run(*arguments):
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        done = subprocess.run(["make", *arguments], cwd=tmp_path, capture_output=True, text=True, env=environment)
+        said = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+        return done.returncode, said
+
+    return run
+
+
+def script(path, text):
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_no_such_target(make):
+    assert make("bok") == (2, ["There is no target 'bok': 'make help' lists them."])
+
+
+def test_no_python(make):
+    status, said = make("book", "PYTHON=no-such-python")
+    assert status != 0
+    (sentence,) = said
+    assert sentence.startswith("Python 3.11 or newer is needed, and 'no-such-python' was not found")
+
+
+def test_python_too_old(make, tmp_path):
+    old = script(tmp_path / "old-python", '[ "$1" = --version ] && echo Python 3.9.2 && exit; exit 1')
+    status, said = make("test", f"PYTHON={old}")
+    assert status != 0
+    (sentence,) = said
+    assert sentence.startswith(f"Python 3.11 or newer is needed, and '{old}' is Python 3.9.2")
+
+
+def test_no_venv_module(make, tmp_path):
+    bare = script(tmp_path / "bare-python", '[ "$1" = -m ] && exit 1; exit 0')
+    status, said = make("book", f"PYTHON={bare}")
+    assert status != 0
+    (sentence,) = said
+    assert sentence.startswith("Python could not make a virtual environment")
+
+
+def test_no_network(make, tmp_path):
+    venv = 'if [ "$2" = venv ]; then mkdir -p "$3/bin"; cp "$0" "$3/bin/python"; exit; fi'
+    fake = f'{venv}; [ "$2" = pip ] && exit 1; exit 0'
+    offline = script(tmp_path / "offline-python", fake)
+    status, said = make("book", f"PYTHON={offline}")
+    assert status != 0
+    (sentence,) = said
+    assert sentence.startswith("The packages could not be installed: is there a network?")
