@@ -59,7 +59,7 @@ lock: ## refresh requirements.lock from requirements.txt (needs uv)
 	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --upgrade requirements.txt -o requirements.lock
 
 vendor: ## fetch the browser libraries in book/vendor again (needs npm)
-	$(PYTHON) book/vendor/fetch.py
+	$(PYTHON) book/fetch_vendor.py
 
 clean: ## remove what was built, and the virtual environment
 	rm -rf $(VENV) _build

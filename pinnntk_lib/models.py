@@ -77,7 +77,10 @@ class MLP:
         return (self.dim, *[self.width] * self.depth, 1)
 
     def init(self, key: jax.Array) -> list[dict[str, jax.Array]]:
-        """Random parameters, a layer each: ``{"W": (fan_out, fan_in), "b": (fan_out,)}``, in JAX's default float."""
+        """Random parameters, a layer each: ``{"W": (fan_out, fan_in), "b": (fan_out,)}``.
+
+        They are in JAX's default float, and one key draws different numbers in float32 and in float64.
+        """
         layers = []
         keys = iter(jax.random.split(key, 2 * (self.depth + 1)))
         for fan_in, fan_out in zip(self.sizes[:-1], self.sizes[1:]):

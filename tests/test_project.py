@@ -7,7 +7,10 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import optax
 import pytest
+
+import pinnntk_lib as pn
 
 ROOT = Path(__file__).parents[1]
 
@@ -99,3 +102,17 @@ def test_no_network(make, tmp_path):
     assert status != 0
     (sentence,) = said
     assert sentence.startswith("The packages could not be installed: is there a network?")
+
+
+@pytest.mark.slow
+def test_the_readme_keeps_its_word():
+    """Its example gives the numbers it claims, to the digits it gives."""
+    (example,) = re.findall(r"```python\n(import jax.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(example, names)
+    rates = [names["K"].convergence_rate(name) for name in ("r", "u")]
+    assert f"{rates[0] / rates[1]:.0f}" in example
+    assert f"{names['result'].history['error'][-1]:.2g}" in example
+    start = [names[name] for name in ("params", "problem", "points")]
+    plain = pn.train(names["model"].apply, *start, optax.sgd(1e-5), 40_000)
+    assert f"{plain.history['error'][-1]:.2g}" in example

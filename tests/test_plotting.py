@@ -1,0 +1,66 @@
+import base64
+import io
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import optax
+import pytest
+from PIL import Image
+
+import pinnntk_lib as pn
+from pinnntk_lib import plotting
+
+matplotlib.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.style.context(plotting.STYLE):
+        yield
+    plt.close("all")
+
+
+def test_losses_and_weights_show_the_history(poisson):
+    model, params, problem, points = poisson
+    history = pn.train(model.apply, params, problem, points, optax.sgd(1e-6), 30, pn.NTKWeights(), log_every=10).history
+    for plot, values in ((plotting.losses, history["losses"]), (plotting.weights, history["weights"])):
+        ax = plot(history, plt.figure().gca())
+        for line, name in zip(ax.get_lines(), ("u", "r")):
+            assert (line.get_ydata() == values[name]).all()
+        # colour is not all that tells them apart
+        assert len({line.get_linestyle() for line in ax.get_lines()}) == 2
+        assert len(ax.get_legend().get_texts()) == 2
+
+
+def test_the_solution_is_drawn_beside_the_exact_one(poisson):
+    model, params, problem, _ = poisson
+    exact, network = plotting.solution(model.apply, params, problem, points=50).get_lines()
+    assert np.allclose(exact.get_ydata(), np.sin(4 * np.pi * exact.get_xdata()), atol=1e-12)
+    assert np.isclose(network.get_ydata()[7], model.apply(params, problem.grid(50)[7]))
+
+
+def test_rounding_is_not_drawn_as_a_spectrum(poisson):
+    model, params, problem, points = poisson
+    K = pn.ntk(model.apply, params, problem, points)
+    boundary, residual = plotting.spectrum(K).get_lines()
+    assert len(boundary.get_ydata()) == 2
+    assert len(residual.get_ydata()) == 10
+    assert (np.diff(residual.get_ydata()) < 0).all()
+
+
+def test_a_picture_has_its_alternative_text():
+    figure = plt.figure(figsize=(3, 2))
+    figure.gca().plot([0, 1])
+    image = plotting.figure_html(figure, 'a "line" <up>', width="20em")
+    assert 'alt="a &quot;line&quot; &lt;up&gt;"' in image
+    assert "max-width:20em" in image
+    data = base64.b64decode(image.partition("base64,")[2].partition('"')[0])
+    assert Image.open(io.BytesIO(data)).size == (480, 320)
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_a_solution_in_two_dimensions_is_refused(wave):
+    model, params, problem, _ = wave
+    with pytest.raises(ValueError, match="problem: expected one dimension, got 2"):
+        plotting.solution(model.apply, params, problem)
