@@ -30,6 +30,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	@touch $@
 
 book: $(INSTALLED) ## execute and build the book (what has not changed comes from a cache)
+	@rm -rf _build/html
 	@$(BIN)/jupyter-book build . --all -W --keep-going --path-output .
 	@echo; echo "The book is ready: open file://$(CURDIR)/$(BOOK), or run 'make serve'."
 

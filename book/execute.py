@@ -14,7 +14,11 @@ def main(paths):
     for path in map(Path, paths):
         notebook = nbformat.read(path, as_version=4)
         NotebookClient(
-            notebook, timeout=900, record_timing=False, resources={"metadata": {"path": path.parent}}
+            notebook,
+            timeout=900,
+            record_timing=False,
+            coalesce_streams=True,
+            resources={"metadata": {"path": path.parent}},
         ).execute()
         # The kernel writes its own version here.
         notebook.metadata.language_info = {"name": "python"}

@@ -23,17 +23,18 @@ PACKAGES = {
         "7/cTSLOdYkNBNJcDMWf+luFvMriVm7eYxp4BcFCsAX0wF421Vyce5SXP17c+Jd5otXKGNehIonFlyQXSowL6Mw==",
         {"package/require.js": "require.js"},
     ),
-    "html-manager": (
+    # where require.js, and the style sheet inside, look for it
+    "@jupyter-widgets/html-manager": (
         "@jupyter-widgets/html-manager",
         "1.0.15",
         "5thBIV6ymNgmPVOHvzx+gGy8ZSKmSazhtGw4/c4xJDVzRhG9PTeQsRjF3FUTopvFi//SABeNz1yp47bCrJ3CQA==",
         {
-            "package/dist/embed-amd.js": "embed-amd.js",
+            "package/dist/embed-amd.js": "dist/embed-amd.js",
             "package/dist/embed.js.LICENSE.txt": "THIRD-PARTY-LICENSES.txt",
             # the solid, regular and brand faces of Font Awesome, by the names that embed-amd.js asks for
-            "package/dist/1551f4f60c37af51121f.woff2": "1551f4f60c37af51121f.woff2",
-            "package/dist/7a3337626410ca2f4071.woff2": "7a3337626410ca2f4071.woff2",
-            "package/dist/d878b0a6a1144760244f.woff2": "d878b0a6a1144760244f.woff2",
+            "package/dist/1551f4f60c37af51121f.woff2": "dist/1551f4f60c37af51121f.woff2",
+            "package/dist/7a3337626410ca2f4071.woff2": "dist/7a3337626410ca2f4071.woff2",
+            "package/dist/d878b0a6a1144760244f.woff2": "dist/d878b0a6a1144760244f.woff2",
         },
     ),
     "mathjax": (
@@ -52,11 +53,20 @@ PACKAGES = {
 def main():
     for folder, (package, version, digest, files) in PACKAGES.items():
         with tempfile.TemporaryDirectory() as scratch:
-            subprocess.run(["npm", "pack", "--silent", f"{package}@{version}"], cwd=scratch, check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                ["npm", "pack", "--silent", f"{package}@{version}"],
+                cwd=scratch,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
             (archive,) = Path(scratch).iterdir()
-            found = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+            found = base64.b64encode(
+                hashlib.sha512(archive.read_bytes()).digest()
+            ).decode()
             if found != digest:
-                raise SystemExit(f"{package} {version}: expected SHA-512 {digest}, got {found}")
+                raise SystemExit(
+                    f"{package} {version}: expected SHA-512 {digest}, got {found}"
+                )
             with tarfile.open(archive) as tar:
                 for source, target in files.items():
                     copy(tar, source, HERE / folder / target)
@@ -66,8 +76,15 @@ def main():
 def copy(tar, source, target):
     """One file, or every file of a folder (a name that ends in a slash)."""
     for member in tar.getmembers():
-        if member.isfile() and (member.name == source or (source.endswith("/") and member.name.startswith(source))):
-            path = target if member.name == source else target / member.name.removeprefix(source)
+        if member.isfile() and (
+            member.name == source
+            or (source.endswith("/") and member.name.startswith(source))
+        ):
+            path = (
+                target
+                if member.name == source
+                else target / member.name.removeprefix(source)
+            )
             path.parent.mkdir(parents=True, exist_ok=True)
             with tar.extractfile(member) as data, path.open("wb") as out:
                 shutil.copyfileobj(data, out)

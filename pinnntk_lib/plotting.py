@@ -6,16 +6,18 @@
 import base64
 import html
 import io
+from collections.abc import Mapping
 from importlib.resources import files
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
 from pinnntk_lib.ntk import NTK
 
-__all__ = ["STYLE", "figure_html", "losses", "solution", "spectrum", "weights"]
+__all__ = ["STYLE", "figures_html", "losses", "solution", "spectrum", "weights"]
 
 STYLE = str(files("pinnntk_lib") / "pinnntk.mplstyle")
 
@@ -86,20 +88,24 @@ def spectrum(K: NTK, ax=None, names=None, suffix="", **look):
     return ax
 
 
-def figure_html(figure, alt: str, width: str = "100%") -> str:
-    """The figure as an HTML image with alternative text; the figure is closed.
+def figures_html(figures: Mapping[str, Figure]) -> str:
+    """Figures as HTML images, side by side where there is room and below one another on a phone; they are closed.
 
     Args:
-        alt: what the picture shows, in a sentence.
-        width: CSS width that the image takes at most.
+        figures: ``{alternative text: figure}``, the text saying in a sentence what the picture shows.
     """
+    images = "".join(_image(figure, alt) for alt, figure in figures.items())
+    return f'<div style="display:flex;flex-wrap:wrap;gap:0.5em">{images}</div>'
+
+
+def _image(figure, alt):
     drawn, buffer = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
     # A line drawing needs few colours: a palette makes the picture a third of its size.
     Image.open(drawn).convert("RGB").quantize(64).save(buffer, format="png", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode()
-    style = f"width:100%;max-width:{width};height:auto"
+    style = "flex:1 1 12em;min-width:0;max-width:24em;height:auto"
     return f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/png;base64,{data}">'
 
 

@@ -19,7 +19,8 @@ def explorer(panel: Callable[..., str], values: Mapping[str, Sequence[float]], s
 
     Args:
         panel: ``(first, second) -> HTML``; called once for each pair of values, and again for each the reader enters.
-            Images in it need alternative text: :func:`pinnntk_lib.plotting.figure_html` takes it.
+            Images in it need alternative text, which
+            :func:`pinnntk_lib.plotting.figures_html` asks for.
         values: two entries, ``{label: values}``. A label's values are all int, or all float.
         start: the positions of the two sliders at first.
 

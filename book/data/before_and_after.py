@@ -22,8 +22,14 @@ def main():
     params = model.init(jax.random.key(0))
     plt.style.use(plotting.STYLE)
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
-    for ax, title, weights in zip(axes, ("Equal weights", "Weights from the NTK"), (None, pn.NTKWeights(every=100))):
-        run = pn.train(model.apply, params, problem, points, optax.sgd(1e-5), 40_000, weights)
+    for ax, title, weights in zip(
+        axes,
+        ("Equal weights", "Weights from the NTK"),
+        (None, pn.NTKWeights(every=100)),
+    ):
+        run = pn.train(
+            model.apply, params, problem, points, optax.sgd(1e-5), 40_000, weights
+        )
         plotting.solution(model.apply, run.params, problem, ax)
         ax.set_title(f"{title}: relative error {run.history['error'][-1]:.2g}")
     fig.savefig(Path(__file__).parents[1] / "_static" / "before-and-after.png")
