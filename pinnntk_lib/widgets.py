@@ -13,6 +13,9 @@ import numpy as np
 
 __all__ = ["explorer"]
 
+# As wide as there is room, and no wider: on a phone the pictures come one below the other.
+_WIDE = {"width": "100%"}
+
 
 def explorer(panel: Callable[..., str], values: Mapping[str, Sequence[float]], start: Sequence[int] = (0, 0)) -> w.VBox:
     """Two sliders over pictures, and a form for values between.
@@ -51,7 +54,7 @@ def explorer(panel: Callable[..., str], values: Mapping[str, Sequence[float]], s
 def _pages(sliders, pages):
     """What shows the page that the sliders point to."""
     if not hasattr(w, "Stack"):  # ipywidgets 7, as on Colab: a kernel is there, and turns the pages
-        page = w.HTML(pages[tuple(slider.value for slider in sliders)])
+        page = w.HTML(pages[tuple(slider.value for slider in sliders)], layout=_WIDE)
 
         def turn(_):
             page.value = pages[tuple(slider.value for slider in sliders)]
@@ -63,10 +66,14 @@ def _pages(sliders, pages):
     outer, inner = sliders
     rows = []
     for _, first in outer.options:
-        row = w.Stack([w.HTML(pages[first, second]) for _, second in inner.options], selected_index=inner.index)
+        row = w.Stack(
+            [w.HTML(pages[first, second], layout=_WIDE) for _, second in inner.options],
+            selected_index=inner.index,
+            layout=_WIDE,
+        )
         w.jslink((inner, "index"), (row, "selected_index"))
         rows.append(row)
-    stack = w.Stack(rows, selected_index=outer.index)
+    stack = w.Stack(rows, selected_index=outer.index, layout=_WIDE)
     w.jslink((outer, "index"), (stack, "selected_index"))
     return stack
 
@@ -82,7 +89,7 @@ def _form(panel, values):
         )
         for label, value in values.items()
     ]
-    button, page = w.Button(description="Train", tooltip="Train at these values"), w.HTML()
+    button, page = w.Button(description="Train", tooltip="Train at these values"), w.HTML(layout=_WIDE)
 
     def compute(_):
         button.disabled, page.value = True, "<p role='status'>Training …</p>"

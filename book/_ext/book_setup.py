@@ -12,7 +12,9 @@ def digest(root: Path) -> str:
     ]
     content = sha256()
     for file in [*files, root / "requirements.lock"]:
-        content.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+        content.update(
+            file.name.encode() + b"\0" + file.read_bytes() + b"\0"
+        )
     return content.hexdigest()[:16]
 
 

@@ -28,11 +28,21 @@ def main():
         (None, pn.NTKWeights(every=100)),
     ):
         run = pn.train(
-            model.apply, params, problem, points, optax.sgd(1e-5), 40_000, weights
+            model.apply,
+            params,
+            problem,
+            points,
+            optax.sgd(1e-5),
+            40_000,
+            weights,
         )
         plotting.solution(model.apply, run.params, problem, ax)
-        ax.set_title(f"{title}: relative error {run.history['error'][-1]:.2g}")
-    fig.savefig(Path(__file__).parents[1] / "_static" / "before-and-after.png")
+        ax.set_title(
+            f"{title}: relative error {run.history['error'][-1]:.2g}"
+        )
+    fig.savefig(
+        Path(__file__).parents[1] / "_static" / "before-and-after.png"
+    )
 
 
 if __name__ == "__main__":
