@@ -30,11 +30,20 @@ _LOOK = {
 _OTHER = {"linestyle": ":"}
 
 
-def losses(history, ax=None):
-    """The loss of every condition against the step, on logarithmic axes (the first row, step 0, at 1)."""
+def losses(history, ax=None, divergence=None):
+    """The loss of every condition against the step, on logarithmic axes (the first row, step 0, at 1).
+
+    Args:
+        divergence: the :class:`~pinnntk_lib.training.DivergenceError` that ended the run, if one did: a dotted line
+            leads to the losses at which it was stopped.
+    """
     ax = ax or plt.gca()
+    steps = np.maximum(history["step"], 1)
     for name, values in history["losses"].items():
-        ax.loglog(np.maximum(history["step"], 1), values, label=rf"$\mathcal{{L}}_{{{name}}}$", **_look(name))
+        (line,) = ax.loglog(steps, values, label=rf"$\mathcal{{L}}_{{{name}}}$", **_look(name))
+        if divergence is not None:
+            end = [steps[-1], divergence.step], [values[-1], divergence.losses[name]]
+            ax.plot(*end, color=line.get_color(), linestyle=":", marker="x", markevery=[1])
     ax.set(xlabel="step", ylabel="loss")
     ax.legend()
     return ax

@@ -33,6 +33,17 @@ def test_losses_and_weights_show_the_history(poisson):
         assert len(ax.get_legend().get_texts()) == 2
 
 
+def test_a_divergence_is_drawn_to_where_it_was_stopped(poisson):
+    model, params, problem, points = poisson
+    with pytest.raises(pn.DivergenceError) as caught:
+        pn.train(model.apply, params, problem, points, optax.sgd(1.0), 1000)
+    ax = plotting.losses(caught.value.result.history, divergence=caught.value)
+    ends = ax.get_lines()[1::2]
+    assert [line.get_xdata()[-1] for line in ends] == [caught.value.step] * 2
+    assert [line.get_ydata()[-1] for line in ends] == list(caught.value.losses.values())
+    assert len(ax.get_legend().get_texts()) == 2
+
+
 def test_the_solution_is_drawn_beside_the_exact_one(poisson):
     model, params, problem, _ = poisson
     exact, network = plotting.solution(model.apply, params, problem, points=50).get_lines()
