@@ -73,18 +73,19 @@ def check_points(points, names) -> dict[str, jax.Array]:
             raise TypeError(f"{where}: expected floating-point coordinates, got {x.dtype}")
         if not isinstance(x, jax.core.Tracer) and not np.isfinite(x).all():
             raise ValueError(f"{where}: expected finite coordinates, got NaN or infinity")
-    if len({x.shape[1] for x in points.values()}) > 1:
-        raise ValueError(f"points: expected one dimension d for all, got { ({n: x.shape for n, x in points.items()}) }")
+    shapes = {name: x.shape for name, x in points.items()}
+    if len({d for _, d in shapes.values()}) > 1:
+        raise ValueError(f"points: expected one dimension d for all, got {shapes}")
     return points
 
 
 def check_scalar_conditions(apply, params, operators, points) -> None:
     """The model and every operator return a real scalar at one point; found by tracing, without computing."""
+    point = next(iter(points.values()))[0]
+    shape = _traced_shape(apply, params, point, f"apply(params, x) at x of shape {point.shape}")
+    if shape != ():
+        raise ValueError(f"apply: expected a scalar from apply(params, x), got shape {shape}")
     for name, operator in operators.items():
-        point = points[name][0]
-        shape = _traced_shape(lambda p, x: apply(p, x), params, point, f"apply(params, x) at x of shape {point.shape}")
-        if shape != ():
-            raise ValueError(f"apply: expected a scalar from apply(params, x), got shape {shape}")
         what = f"conditions[{name!r}] at x of shape {point.shape}"
         shape = _traced_shape(lambda p, x: operator(lambda y: apply(p, y), x), params, point, what)  # noqa: B023
         if shape != ():

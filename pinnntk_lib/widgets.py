@@ -22,8 +22,7 @@ def explorer(panel: Callable[..., str], values: Mapping[str, Sequence[float]], s
 
     Args:
         panel: ``(first, second) -> HTML``; called once for each pair of values, and again for each the reader enters.
-            Images in it need alternative text, which
-            :func:`pinnntk_lib.plotting.figures_html` asks for.
+            Images in it need alternative text, which :func:`pinnntk_lib.plotting.figures_html` asks for.
         values: two entries, ``{label: values}``. A label's values are all int, or all float.
         start: the positions of the two sliders at first.
 
@@ -54,11 +53,12 @@ def explorer(panel: Callable[..., str], values: Mapping[str, Sequence[float]], s
 def _pages(sliders, pages):
     """What shows the page that the sliders point to."""
     if not hasattr(w, "Stack"):  # ipywidgets 7, as on Colab: a kernel is there, and turns the pages
-        page = w.HTML(pages[tuple(slider.value for slider in sliders)], layout=_WIDE)
+        page = w.HTML(layout=_WIDE)
 
-        def turn(_):
+        def turn(_=None):
             page.value = pages[tuple(slider.value for slider in sliders)]
 
+        turn()
         for slider in sliders:
             slider.observe(turn, "value")
         return page
@@ -80,15 +80,7 @@ def _pages(sliders, pages):
 
 def _form(panel, values):
     """Number fields, a button, and the page they lead to."""
-    fields = [
-        (w.BoundedIntText if isinstance(value, int) else w.FloatText)(
-            value=value,
-            **({"min": 1, "max": 100_000} if isinstance(value, int) else {}),
-            description=label,
-            style={"description_width": "8em"},
-        )
-        for label, value in values.items()
-    ]
+    fields = [_field(label, value) for label, value in values.items()]
     button, page = w.Button(description="Train", tooltip="Train at these values"), w.HTML(layout=_WIDE)
 
     def compute(_):
@@ -104,6 +96,13 @@ def _form(panel, values):
     box = w.VBox([w.HTML("<b>Or any other values</b>"), *fields, button, page])
     box.add_class("pn-needs-kernel")
     return box
+
+
+def _field(label, value):
+    look = {"description": label, "style": {"description_width": "8em"}}
+    if isinstance(value, int):
+        return w.BoundedIntText(value=value, min=1, max=100_000, **look)
+    return w.FloatText(value=value, **look)
 
 
 def _shown(value):
