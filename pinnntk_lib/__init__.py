@@ -5,9 +5,10 @@ Data flows one way: problems -> residuals -> (training | ntk -> spectra -> weigh
 
 from pinnntk_lib import models, operators, problems
 from pinnntk_lib.dynamics import largest_stable_learning_rate
+from pinnntk_lib.matrixfree import ntk_eigenpairs, ntk_vector_product
 from pinnntk_lib.models import MLP, normalization
 from pinnntk_lib.ntk import NTK, ntk, ntk_diagonal
-from pinnntk_lib.operators import d, dd, laplacian, mixed
+from pinnntk_lib.operators import System, d, dd, laplacian, mixed
 from pinnntk_lib.problems import Condition, Problem
 from pinnntk_lib.training import DivergenceError, Result, relative_l2_error, train
 from pinnntk_lib.version import __version__
@@ -22,6 +23,7 @@ __all__ = [
     "NTKWeights",
     "Problem",
     "Result",
+    "System",
     "__version__",
     "d",
     "dd",
@@ -32,6 +34,8 @@ __all__ = [
     "normalization",
     "ntk",
     "ntk_diagonal",
+    "ntk_eigenpairs",
+    "ntk_vector_product",
     "operators",
     "problems",
     "relative_l2_error",

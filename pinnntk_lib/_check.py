@@ -59,37 +59,40 @@ def check_names(name: str, given, expected) -> None:
         raise ValueError(f"{name}: expected the conditions {list(expected)}, got {' and '.join(said)}")
 
 
-def check_points(points, names) -> dict[str, jax.Array]:
+def check_points(points, names, name: str = "points") -> dict[str, jax.Array]:
     """``{name: (n, d) array}`` with the conditions' names, in their order; one d for all, and finite."""
     if not isinstance(points, Mapping):
-        raise TypeError(f"points: expected {{name: (n, d) array}}, got {type(points).__name__}")
-    check_names("points", points, names)
-    points = {name: jnp.asarray(points[name]) for name in names}
-    for name, x in points.items():
-        where = f"points[{name!r}]"
+        raise TypeError(f"{name}: expected {{name: (n, d) array}}, got {type(points).__name__}")
+    check_names(name, points, names)
+    points = {condition: jnp.asarray(points[condition]) for condition in names}
+    for condition, x in points.items():
+        where = f"{name}[{condition!r}]"
         if x.ndim != 2 or 0 in x.shape:
             raise ValueError(f"{where}: expected a non-empty array of shape (n, d), got shape {x.shape}")
         if not jnp.issubdtype(x.dtype, jnp.floating):
             raise TypeError(f"{where}: expected floating-point coordinates, got {x.dtype}")
         if not isinstance(x, jax.core.Tracer) and not np.isfinite(x).all():
             raise ValueError(f"{where}: expected finite coordinates, got NaN or infinity")
-    shapes = {name: x.shape for name, x in points.items()}
+    shapes = {condition: x.shape for condition, x in points.items()}
     if len({d for _, d in shapes.values()}) > 1:
-        raise ValueError(f"points: expected one dimension d for all, got {shapes}")
+        raise ValueError(f"{name}: expected one dimension d for all, got {shapes}")
     return points
 
 
-def check_scalar_conditions(apply, params, operators, points) -> None:
-    """The model and every operator return a real scalar at one point; found by tracing, without computing."""
-    point = next(iter(points.values()))[0]
-    shape = _traced_shape(apply, params, point, f"apply(params, x) at x of shape {point.shape}")
-    if shape != ():
-        raise ValueError(f"apply: expected a scalar from apply(params, x), got shape {shape}")
+def check_conditions(apply, params, operators, point) -> None:
+    """Every operator returns a real scalar at a point (d,), or as many numbers as it says; found without computing."""
+    model = _traced_shape(apply, params, point, f"apply(params, x) at x of shape {point.shape}")
     for name, operator in operators.items():
         what = f"conditions[{name!r}] at x of shape {point.shape}"
         shape = _traced_shape(lambda p, x: operator(lambda y: apply(p, y), x), params, point, what)  # noqa: B023
-        if shape != ():
-            raise ValueError(f"conditions[{name!r}]: expected an operator that returns a scalar, got shape {shape}")
+        outputs = getattr(operator, "outputs", None)
+        if outputs is None and shape != ():
+            raise ValueError(
+                f"conditions[{name!r}]: expected an operator that returns a scalar, got shape {shape}"
+                f" (from a model that returns shape {model}); declare several outputs by pinnntk_lib.System"
+            )
+        if outputs is not None and shape != (outputs,):
+            raise ValueError(f"conditions[{name!r}]: expected shape ({outputs},), as System says, got {shape}")
 
 
 def _traced_shape(f, params, point, what):

@@ -7,33 +7,41 @@ For conditions ``a`` and ``b`` (boundary values, a residual, ...) with operators
 and K is the symmetric matrix of these blocks. It depends on the points and the parameters, not on the targets.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from itertools import accumulate
 
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_operators, check_params, check_points, check_scalar_conditions
+from pinnntk_lib._check import check_conditions, check_count, check_operators, check_params, check_points
+from pinnntk_lib.gram import diagonal, gram, sharded_gram
+from pinnntk_lib.graph import nbytes
+from pinnntk_lib.structured import Path, Plan, make_plan
 
-__all__ = ["METHODS", "NTK", "ntk", "ntk_diagonal"]
+__all__ = ["METHODS", "NTK", "Path", "ntk", "ntk_diagonal"]
 
-METHODS = ("auto", "jacobian")
+METHODS = ("auto", "structured", "jacobian")
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=["sizes"])
+@partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=["sizes", "columns", "paths"])
 @dataclass(frozen=True)
 class NTK:
     """A neural tangent kernel in blocks, one per pair of conditions. A pytree, so it passes through ``jit``.
 
     Attributes:
-        matrix: (n, n), symmetric; n is the number of points of all conditions.
+        matrix: (n, n), symmetric; n is the number of residuals of all conditions. A cross kernel is (n, m).
         sizes: ``((name, n_name), ...)`` in the order of the blocks.
+        columns: the same of a cross kernel's columns; None for a kernel of points with themselves.
+        paths: how each parameter leaf entered an empirical kernel, as :class:`Path`; empty for other kernels.
     """
 
     matrix: jax.Array
     sizes: tuple[tuple[str, int], ...]
+    columns: tuple[tuple[str, int], ...] | None = None
+    paths: tuple[Path, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -42,34 +50,41 @@ class NTK:
 
     def rows(self, name: str) -> slice:
         """Where the condition's points are in ``matrix``. Raises ValueError for an unknown name."""
-        if name not in self.names:
-            raise ValueError(f"name: expected one of {list(self.names)}, got {name!r}")
-        ends = dict(zip(self.names, accumulate(n for _, n in self.sizes)))
-        return slice(ends[name] - dict(self.sizes)[name], ends[name])
+        return _range(self.sizes, name)
 
     def block(self, a: str, b: str) -> jax.Array:
         """K_ab, of shape (n_a, n_b)."""
-        return self.matrix[self.rows(a), self.rows(b)]
+        return self.matrix[self.rows(a), _range(self.columns or self.sizes, b)]
 
     def trace(self, name: str | None = None) -> jax.Array:
-        """Tr(K_aa) of one condition, or Tr(K)."""
+        """Tr(K_aa) of one condition, or Tr(K). Raises ValueError for a cross kernel."""
         return jnp.trace(self._diagonal_block(name))
 
     def eigvalsh(self, name: str | None = None) -> jax.Array:
         """The eigenvalues of one condition's diagonal block, or of K, in descending order.
 
         Those below about ``n * eps * eigenvalue[0]`` are rounding: K is positive semi-definite, yet they may be
-        negative.
+        negative. Raises ValueError for a cross kernel.
         """
         return jnp.linalg.eigvalsh(self._diagonal_block(name))[::-1]
 
     def convergence_rate(self, name: str | None = None) -> jax.Array:
-        """The average convergence rate, Tr(K_aa)/n_a (paper, definition 5.1)."""
+        """The average convergence rate, Tr(K_aa)/n_a (paper, definition 5.1). Raises ValueError for a cross kernel."""
         block = self._diagonal_block(name)
         return jnp.trace(block) / len(block)
 
     def _diagonal_block(self, name):
+        if self.columns is not None:
+            raise ValueError("K: expected the kernel of one set of points, got a cross kernel: it has blocks only")
         return self.matrix if name is None else self.block(name, name)
+
+
+def _range(sizes, name):
+    names = [known for known, _ in sizes]
+    if name not in names:
+        raise ValueError(f"name: expected one of {names}, got {name!r}")
+    ends = dict(zip(names, accumulate(n for _, n in sizes)))
+    return slice(ends[name] - dict(sizes)[name], ends[name])
 
 
 def ntk(
@@ -79,24 +94,37 @@ def ntk(
     points: Mapping[str, jax.Array],
     method: str = "auto",
     *,
+    other_points: Mapping[str, jax.Array] | None = None,
     memory: int = 2**30,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> NTK:
     """The empirical neural tangent kernel at ``params``.
 
-    Equivalent to ``J @ J.T`` for the Jacobian J (n, P) of all conditions at all points by all P parameters, without
-    storing more of it than ``memory`` allows: in chunks of rows, the Jacobian's rows being computed anew for each
-    pair of chunks. Compiled code is kept between calls with the same ``apply`` and operators.
+    Equivalent to ``J @ J.T`` for the Jacobian J (n, P) of all conditions at all points by all P parameters. Three
+    methods give it, equal to rounding:
+
+    - "jacobian" computes J by plain automatic differentiation, in chunks of rows that fit into ``memory``;
+    - "structured" writes the gradient by each parameter matrix as a short sum of outer products, which needs no
+      Jacobian; a parameter that is used in another way than in matrix products keeps its own (``NTK.paths`` says
+      which, and why). Much the faster for networks with wide hidden layers;
+    - "auto" decides between the two for each parameter by counting operations and memory.
+
+    Compiled code is kept between calls with the same ``apply``, operators and shapes, so pass the same objects.
 
     Args:
-        apply: the model, ``(params, x of shape (d,)) -> scalar``.
+        apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.
         params: its parameters, a pytree of floating-point arrays.
-        conditions: a :class:`~pinnntk_lib.problems.Problem`, or ``{name: operator(u, x) -> scalar}``.
+        conditions: a :class:`~pinnntk_lib.problems.Problem`, or ``{name: operator(u, x) -> scalar}``; an operator of
+            several outputs is declared as :class:`~pinnntk_lib.operators.System`.
         points: ``{name: (n_name, d) array}``.
-        method: "jacobian", or "auto" for the best there is.
-        memory: about how many bytes of Jacobian may exist at once.
+        method: "auto", "structured" or "jacobian".
+        other_points: as ``points``: the cross kernel between the two sets, for instance of test and training points.
+        memory: about how many bytes may be in use beyond the kernel itself, on each device.
+        mesh: devices over whose first axis the rows are sharded. The kernel comes back with its rows sharded if their
+            number is a multiple of that of the devices. Every process of a multi-host run makes the same call.
 
     Returns:
-        The kernel, in the conditions' order.
+        The kernel, in the conditions' order; a condition with m outputs has m rows a point, one after the other.
 
     Raises:
         ValueError, TypeError: if an argument's shape, type, names or values do not fit; the message says which.
@@ -110,17 +138,17 @@ def ntk(
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
-    operators, points = _checked(apply, params, conditions, points)
-    rows_at_once = _rows_in(check_count("memory", memory), params, halves=2)
-    chunks = [
-        (operators[name], x[start : start + rows_at_once])
-        for name, x in points.items()
-        for start in range(0, len(x), rows_at_once)
-    ]
-    return NTK(
-        _gram(apply, params, chunks, keep=sum(len(x) for x in points.values()) <= 2 * rows_at_once),
-        tuple((name, len(x)) for name, x in points.items()),
-    )
+    memory = check_count("memory", memory)
+    setting, leaves, points = setting_of(apply, params, conditions, points)
+    cross = other_points is not None
+    others = _other_points(other_points, points) if cross else None
+    plan = _plan(setting, tuple(len(x) for x in points.values()), method, True, memory)
+    rows = tuple((plan.features[name], x) for name, x in points.items())
+    columns = tuple((plan.features[name], x) for name, x in others.items()) if cross else None
+    kernel = gram if mesh is None else partial(sharded_gram, mesh=mesh)
+    sizes = tuple((name, len(x) * plan.features[name].outputs) for name, x in points.items())
+    other_sizes = tuple((name, len(x) * plan.features[name].outputs) for name, x in others.items()) if cross else None
+    return NTK(kernel(leaves, rows, columns, memory), sizes, other_sizes, plan.paths)
 
 
 def ntk_diagonal(
@@ -128,81 +156,100 @@ def ntk_diagonal(
 ) -> dict[str, jax.Array]:
     """The diagonal of :func:`ntk`, exactly: the squared gradient norm of each condition at each point.
 
-    The gradients are reduced as they are computed, a batch at a time, so no Jacobian is formed. Its sums are the
-    kernel's traces: ``ntk_diagonal(...)[name].sum()`` is ``ntk(...).trace(name)``. Arguments and errors as for
-    :func:`ntk`.
+    It comes from the factors of the structured method, or from gradients that are reduced as they are computed: no
+    Jacobian is formed. Its sums are the kernel's traces: ``ntk_diagonal(...)[name].sum()`` is
+    ``ntk(...).trace(name)``. Arguments and errors as for :func:`ntk`.
 
     Returns:
-        ``{name: (n_name,)}``.
+        ``{name: (n_name,)}``, or (n_name * m,) for a condition with m outputs.
     """
-    operators, points = _checked(apply, params, conditions, points)
-    batch = _rows_in(check_count("memory", memory), params, halves=1)
-    return {name: _squared_gradients(apply, operators[name], params, x, batch) for name, x in points.items()}
+    memory = check_count("memory", memory)
+    setting, leaves, points = setting_of(apply, params, conditions, points)
+    plan = _plan(setting, tuple(len(x) for x in points.values()), "auto", False, memory)
+    return {name: diagonal(plan.features[name], leaves, x, memory) for name, x in points.items()}
 
 
-def _checked(apply, params, conditions, points):
+# ---------------------------------------------------------------- what is computed, and how, found once for each shape
+
+
+class _Setting(tuple):
+    """(apply, ((name, operator), ...), parameters' tree, their shapes and dtypes, a point's): hashable."""
+
+
+def setting_of(apply, params, conditions, points):
+    """The checked arguments: ``(setting, leaves, points)``."""
     if not callable(apply):
-        raise TypeError(f"apply: expected a function apply(params, x) -> scalar, got {apply!r}")
+        raise TypeError(f"apply: expected a function apply(params, x), got {apply!r}")
     operators = check_operators(conditions)
     check_params(params)
     points = check_points(points, operators)
-    check_scalar_conditions(apply, params, operators, points)
-    return operators, points
+    leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
+    x = next(iter(points.values()))
+    setting = _Setting(
+        (
+            apply,
+            tuple(operators.items()),
+            treedef,
+            tuple((leaf.shape, leaf.dtype) for leaf in leaves),
+            (x.shape[1:], jnp.result_type(*points.values())),
+        )
+    )
+    return setting, leaves, points
 
 
-def _rows_in(memory, params, halves):
-    """How many of the Jacobian's rows fit in a share of the memory; one, at least, must."""
-    row = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-    if row * halves > memory:
-        raise ValueError(f"memory: expected at least {row * halves} bytes for this model's gradients, got {memory}")
-    return memory // (row * halves)
+def _other_points(other_points, points):
+    """Checked points of some of the conditions."""
+    names = list(points)
+    if isinstance(other_points, Mapping):  # some of the conditions will do
+        names = [name for name in points if name in other_points] or names
+    others = check_points(other_points, names, name="other_points")
+    d, other = (next(iter(p.values())).shape[1] for p in (points, others))
+    if d != other:
+        raise ValueError(f"other_points: expected points of dimension {d}, as in points, got {other}")
+    return others
 
 
-def _gram(apply, params, chunks, keep):
-    """K from the Jacobian's chunks of rows: its upper triangle of blocks, mirrored.
+def residuals_of(setting):
+    """``({name: (params, x) -> residual}, parameters' and a point's shapes)``; checks what the operators return."""
+    apply, operators, treedef, leaves, x = setting
+    params = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
+    x = jax.ShapeDtypeStruct(*x)
+    check_conditions(apply, params, dict(operators), x)
 
-    Where ``keep`` says that they fit, each chunk is computed once; otherwise only two exist at any time.
-    """
-    kept = [_jacobian(apply, operator, params, x) for operator, x in chunks] if keep else None
-    blocks = [[None] * len(chunks) for _ in chunks]
-    for i, (operator_i, x_i) in enumerate(chunks):
-        J_i = kept[i] if keep else _jacobian(apply, operator_i, params, x_i)
-        for j in range(i, len(chunks)):
-            J_j = kept[j] if keep else J_i if j == i else _jacobian(apply, chunks[j][0], params, chunks[j][1])
-            block = _product(J_i, J_j)
-            # A product J J^T is symmetric only to rounding; K is symmetric.
-            blocks[i][j] = (block + block.T) / 2 if i == j else block
-            blocks[j][i] = blocks[i][j].T
-    return jnp.block(blocks)
+    def residual(operator):
+        return lambda params, x: operator(lambda y: apply(params, y), x)
+
+    return {name: residual(operator) for name, operator in operators}, params, x
 
 
-def _residual_gradient(apply, operator):
-    """``(params, x) -> gradient by params`` of the operator applied to the model."""
-    return jax.grad(lambda params, x: operator(lambda y: apply(params, y), x))
+@lru_cache(maxsize=128)
+def _plan(setting, sizes, method, whole, memory):
+    """How the features of each condition are computed."""
+    residuals, params, x = residuals_of(setting)
+    if method == "jacobian":
+        features = {name: Gradients(residual, params, x) for name, residual in residuals.items()}
+        paths = [
+            Path(f"params{jax.tree_util.keystr(where)}", "jacobian", "asked for")
+            for where, _ in jax.tree_util.tree_leaves_with_path(params)
+        ]
+        return Plan(features, tuple(paths))
+    return make_plan(residuals, params, x, dict(zip(residuals, sizes)), method, whole, memory)
 
 
-# The highest precision throughout: an accelerator's default for float32 keeps three digits of a matrix product.
+class Gradients:
+    """Gradients by plain automatic differentiation, as features of the same form as :class:`structured.Factors`."""
 
+    def __init__(self, residual, params, x):
+        shape = jax.eval_shape(residual, params, x).shape
+        self.residual, self.derivative = residual, jax.grad if shape == () else jax.jacrev
+        self.treedef, self.outputs = jax.tree.structure(params), math.prod(shape)
+        self.itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+        self.feature_bytes = self.outputs * sum(map(nbytes, jax.tree.leaves(params)))
+        self.bytes_per_point = self.feature_bytes
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _jacobian(apply, operator, params, x):
-    """A list of (n, size) matrices, a parameter leaf each."""
-    with jax.default_matmul_precision("highest"):
-        gradients = jax.vmap(_residual_gradient(apply, operator), in_axes=(None, 0))(params, x)
-    return [leaf.reshape(len(x), -1) for leaf in jax.tree.leaves(gradients)]
-
-
-@jax.jit
-def _product(J_i, J_j):
-    return sum(jnp.matmul(a, b.T, precision="highest") for a, b in zip(J_i, J_j))
-
-
-@partial(jax.jit, static_argnums=(0, 1, 4))
-def _squared_gradients(apply, operator, params, x, batch):
-    gradient = _residual_gradient(apply, operator)
-
-    def squared_norm(point):
-        return sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(gradient(params, point)))
-
-    with jax.default_matmul_precision("highest"):
-        return jax.lax.map(squared_norm, x, batch_size=min(batch, len(x)))
+    def __call__(self, leaves, x):
+        params = jax.tree.unflatten(self.treedef, leaves)
+        with jax.default_matmul_precision("highest"):
+            gradients = jax.vmap(self.derivative(self.residual), in_axes=(None, 0))(params, x)
+        rows = len(x) * self.outputs
+        return {i: (leaf.reshape(1, rows, -1),) for i, leaf in enumerate(jax.tree.leaves(gradients))}

@@ -11,13 +11,16 @@ All derivatives are taken in forward mode: the inputs are few, and reverse mode 
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
+from pinnntk_lib._check import check_count
+
 Function = Callable[[jax.Array], jax.Array]
 
-__all__ = ["d", "dd", "laplacian", "mixed"]
+__all__ = ["System", "d", "dd", "laplacian", "mixed"]
 
 
 def d(u: Function, axis: int = 0) -> Function:
@@ -80,6 +83,37 @@ def laplacian(u: Function) -> Function:
         return sum(dd(u, axis)(x) for axis in range(jnp.shape(x)[0]))
 
     return delta_u
+
+
+@dataclass(frozen=True)
+class System:
+    """An operator of several outputs, as one condition: the equations of a system, which share what they compute.
+
+    Without this declaration an operator that returns an array is an error, since it mostly is one: ``u(x)`` of a
+    model with one output in an array, say.
+
+    Attributes:
+        operator: ``(u, x) -> (outputs,) array``.
+        outputs: how many.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> def cauchy_riemann(u, x):
+        ...     return jnp.stack([d(u, 0)(x)[0] - d(u, 1)(x)[1], d(u, 1)(x)[0] + d(u, 0)(x)[1]])
+        >>> system = System(cauchy_riemann, outputs=2)
+        >>> square = lambda x: jnp.array([x[0] ** 2 - x[1] ** 2, 2 * x[0] * x[1]])
+        >>> system(square, jnp.array([1.0, 2.0])).tolist()
+        [0.0, 0.0]
+    """
+
+    operator: Callable[[Function, jax.Array], jax.Array]
+    outputs: int
+
+    def __post_init__(self):
+        check_count("outputs", self.outputs)
+
+    def __call__(self, u: Function, x: jax.Array) -> jax.Array:
+        return self.operator(u, x)
 
 
 def _direction(x, axis):

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
-from pinnntk_lib._check import check_count, check_params, check_points, check_scalar_conditions
+from pinnntk_lib._check import check_conditions, check_count, check_params, check_points
 from pinnntk_lib.dynamics import largest_stable_learning_rate
 from pinnntk_lib.ntk import ntk
 from pinnntk_lib.problems import Problem
@@ -136,7 +136,7 @@ def train(
     if resume is None:
         params = jax.tree.map(jnp.asarray, params)
         check_params(params)
-        check_scalar_conditions(apply, params, problem.operators, draw(data, 0)[0])
+        check_conditions(apply, params, problem.operators, next(iter(draw(data, 0)[0].values()))[0])
         state = TrainState(jnp.zeros((), int), params, optimizer.init(params), weighting.init(names))
         rows = []
     else:

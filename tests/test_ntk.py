@@ -105,29 +105,47 @@ def test_it_is_what_a_gradient_step_does(poisson):
     assert relative(measured, predicted) < 1e-6
 
 
-@pytest.mark.parametrize("rows", [1, 3, 7, 20])
-def test_chunks_change_nothing(poisson, rows):
+@pytest.mark.parametrize("method", ["auto", "structured", "jacobian"])
+@pytest.mark.parametrize("memory", [3_000, 5_000, 20_000])
+def test_chunks_change_nothing(poisson, method, memory):
     model, params, problem, points = poisson
-    bytes_per_row = 8 * sum(leaf.size for leaf in jax.tree.leaves(params))
-    whole = pn.ntk(model.apply, params, problem, points)
-    chunked = pn.ntk(model.apply, params, problem, points, memory=2 * rows * bytes_per_row)
+    whole = pn.ntk(model.apply, params, problem, points, method)
+    chunked = pn.ntk(model.apply, params, problem, points, method, memory=memory)
     assert relative(chunked.matrix, whole.matrix) < 1e-14
-    diagonals = [pn.ntk_diagonal(model.apply, params, problem, points, memory=m) for m in (2**28, rows * bytes_per_row)]
-    assert relative(diagonals[1]["r"], diagonals[0]["r"]) < 1e-14
+    assert (chunked.matrix == chunked.matrix.T).all()
+    diagonal = pn.ntk_diagonal(model.apply, params, problem, points, memory=memory)
+    assert relative(diagonal["r"], jnp.diag(whole.block("r", "r"))) < 1e-14
 
 
-def test_chunks_bound_the_memory():
-    """The compiled Jacobian of one chunk is all there is: its size, as XLA reports it, follows the budget."""
-    from pinnntk_lib.ntk import _jacobian, _rows_in
+@pytest.mark.parametrize("method", ["auto", "structured", "jacobian"])
+def test_chunks_keep_to_the_memory(method):
+    """What XLA reports for two chunks' features, their computation and their block is within the budget."""
+    from pinnntk_lib import gram
 
-    model = pn.MLP(width=300, depth=2)
-    params = model.init(jax.random.key(0))
-    memory = 2**22
-    rows = _rows_in(memory, params, halves=2)
-    x = jnp.zeros((rows, 1))
-    operator = pn.problems.Poisson1D().operators["r"]
-    analysis = _jacobian.lower(model.apply, operator, params, x).compile().memory_analysis()
-    assert analysis.output_size_in_bytes < memory / 2
+    problem, model = pn.problems.Wave1D(), pn.MLP(width=100, depth=3, dim=2)
+    params, points, memory = model.init(jax.random.key(0)), problem.points(300), 2**23
+    seen = []
+
+    def recorded(function, *static):
+        def run(*args):
+            analysis = function.lower(*args).compile().memory_analysis()
+            seen.append((function, analysis.temp_size_in_bytes, analysis.output_size_in_bytes))
+            return function(*args)
+
+        return run
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("features_at", "_block"):
+            patch.setattr(gram, name, recorded(getattr(gram, name)))
+        K = pn.ntk(model.apply, params, problem, points, method, memory=memory)
+    whole = pn.ntk(model.apply, params, problem, points, method, memory=2**30)
+    assert relative(K.matrix, whole.matrix) < 1e-12
+    assert len(seen) > 20
+    features = [(temporary, output) for function, temporary, output in seen if function is gram.features_at]
+    blocks = [temporary + output for function, temporary, output in seen if function is gram._block]
+    largest = max(output for _, output in features)
+    assert max(temporary + output + largest for temporary, output in features) <= memory
+    assert max(blocks) + 2 * largest <= memory
 
 
 def test_single_precision_within_its_rounding(wave):
@@ -181,6 +199,107 @@ def test_two_boundary_points_have_rank_two(poisson):
     assert abs(eigenvalues[2]) < 1e-14 * eigenvalues[0]
 
 
+@pytest.mark.parametrize("method", ["auto", "structured", "jacobian"])
+def test_cross_kernel(wave, method):
+    """A block of the kernel of both sets of points; some of the conditions may be left out."""
+    model, params, problem, points = wave
+    others = problem.points({"u": 3, "ut": 2, "r": 4}, jax.random.key(5))
+    both = {name: jnp.concatenate([points[name], others[name]]) for name in points}
+    whole = pn.ntk(model.apply, params, problem, both, method)
+    for memory in (2**30, 30_000):
+        K = pn.ntk(model.apply, params, problem, points, method, other_points=others, memory=memory)
+        assert K.matrix.shape == (21, 9)
+        for a in K.names:
+            for b in K.names:
+                assert relative(K.block(a, b), whole.block(a, b)[: len(points[a]), len(points[b]) :]) < 1e-12
+    only_r = pn.ntk(model.apply, params, problem, points, method, other_points={"r": others["r"]})
+    assert relative(only_r.matrix, K.matrix[:, K.matrix.shape[1] - 4 :]) < 1e-14
+    with pytest.raises(ValueError, match="K: expected the kernel of one set of points, got a cross kernel"):
+        K.eigvalsh()
+    with pytest.raises(ValueError, match=r"name: expected one of \['r'\], got 'u'"):
+        only_r.block("u", "u")
+
+
+def stokes(u, x):
+    """Velocities u(x)[0], u(x)[1] and pressure u(x)[2]: momentum and incompressibility, of which the model is one."""
+    velocity, gradient = lambda i: lambda y: u(y)[i], lambda i: pn.d(lambda y: u(y)[2], i)(x)
+    momentum = [-pn.laplacian(velocity(i))(x) + gradient(i) for i in range(2)]
+    return jnp.stack([*momentum, pn.d(velocity(0), 0)(x) + pn.d(velocity(1), 1)(x)])
+
+
+def three_outputs():
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = [jax.random.normal(key, shape) for key, shape in zip(keys, [(8, 2), (8, 8), (3, 8)])]
+    return params, lambda params, x: params[2] @ jnp.tanh(params[1] @ jnp.tanh(params[0] @ x))
+
+
+@pytest.mark.parametrize("method", ["auto", "structured", "jacobian"])
+def test_systems(method):
+    """A condition of three outputs is three conditions of one, their rows in another order."""
+    params, apply = three_outputs()
+    x = jax.random.uniform(jax.random.key(1), (5, 2))
+    conditions = {"flow": pn.System(stokes, 3), "wall": pn.System(lambda u, x: u(x)[:2], 2), "p": lambda u, x: u(x)[2]}
+    points = {"flow": x, "wall": x[:4] + 0.1, "p": x[:1]}
+    K = pn.ntk(apply, params, conditions, points, method)
+    assert K.sizes == (("flow", 15), ("wall", 8), ("p", 1))
+    one_by_one = {f"flow{i}": lambda u, x, i=i: stokes(u, x)[i] for i in range(3)}
+    one_by_one |= {f"wall{i}": lambda u, x, i=i: u(x)[i] for i in range(2)} | {"p": conditions["p"]}
+    single = pn.ntk(apply, params, one_by_one, {name: points[name.rstrip("012")] for name in one_by_one}, "jacobian")
+    order = [
+        *(i + 5 * j for i in range(5) for j in range(3)),
+        *(15 + i + 4 * j for i in range(4) for j in range(2)),
+        23,
+    ]
+    assert relative(K.matrix, single.matrix[jnp.array(order)][:, jnp.array(order)]) < 1e-12
+    for memory in (2**28, 100_000):
+        diagonal = pn.ntk_diagonal(apply, params, conditions, points, memory=memory)
+        assert relative(jnp.concatenate(list(diagonal.values())), jnp.diag(K.matrix)) < 1e-12
+    chunked = pn.ntk(apply, params, conditions, points, method, memory=150_000)
+    assert relative(chunked.matrix, K.matrix) < 1e-12
+    v = jnp.arange(24.0)
+    assert relative(pn.ntk_vector_product(apply, params, conditions, points, v), K.matrix @ v) < 1e-12
+
+
+def test_undeclared_and_misdeclared_systems():
+    params, apply = three_outputs()
+    points = {"flow": jnp.ones((2, 2))}
+    with pytest.raises(ValueError, match=r"scalar, got shape \(3,\).*declare several outputs by pinnntk_lib.System"):
+        pn.ntk(apply, params, {"flow": stokes}, points)
+    with pytest.raises(ValueError, match=r"conditions\['flow'\]: expected shape \(2,\), as System says, got \(3,\)"):
+        pn.ntk(apply, params, {"flow": pn.System(stokes, 2)}, points)
+    with pytest.raises(ValueError, match="outputs: expected a positive integer, got 0"):
+        pn.System(stokes, 0)
+
+
+def test_a_condition_that_no_parameter_moves(poisson):
+    model, params, problem, points = poisson
+    conditions = {"nothing": lambda u, x: x[0], **problem.operators}
+    points = {"nothing": points["r"][:3], **points}
+    for method in ("auto", "structured", "jacobian"):
+        K = pn.ntk(model.apply, params, conditions, points, method)
+        assert (K.matrix[:3] == 0).all()
+        assert K.trace() > 0
+    assert (pn.ntk_diagonal(model.apply, params, conditions, points)["nothing"] == 0).all()
+
+
+def test_paths_say_what_became_of_each_leaf(wave):
+    model, params, problem, points = wave
+    paths = pn.ntk(model.apply, params, problem, points, "structured").paths
+    assert [path.leaf for path in paths] == [f"params[{i}]['{name}']" for i in range(3) for name in "Wb"]
+    assert [path.method for path in paths] == ["structured", "jacobian"] * 3
+    assert {path.method for path in pn.ntk(model.apply, params, problem, points, "jacobian").paths} == {"jacobian"}
+
+
+def test_auto_counts_operations():
+    """One hidden layer: Jacobians throughout. Wide hidden layers: factors."""
+    problem = pn.problems.Wave1D()
+    points = problem.points(50)
+    for width, depth, expected in ((100, 1, "jacobian"), (5, 2, "jacobian"), (100, 2, "structured")):
+        model = pn.MLP(width, depth, 2)
+        K = pn.ntk(model.apply, model.init(jax.random.key(0)), problem, points)
+        assert {path.leaf: path.method for path in K.paths}["params[1]['W']"] == expected
+
+
 def bad(**changes):
     return lambda model, params, problem, points: {
         "apply": model.apply,
@@ -194,12 +313,12 @@ def bad(**changes):
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        (bad(method=lambda *_: "fast"), ValueError, r"method: expected one of \['auto', 'jacobian'\], got 'fast'"),
-        (bad(apply=lambda *_: 3), TypeError, r"apply: expected a function apply\(params, x\) -> scalar, got 3"),
+        (bad(method=lambda *_: "fast"), ValueError, r"method: expected one of \['auto', 'structured', 'jacobian'\]"),
+        (bad(apply=lambda *_: 3), TypeError, r"apply: expected a function apply\(params, x\), got 3"),
         (
             bad(apply=lambda *_: lambda p, x: x),
             ValueError,
-            r"apply: expected a scalar from apply\(params, x\), got shape \(1,\)",
+            r"conditions\['u'\]: expected an operator that returns a scalar, got shape \(1,\) \(from a model",
         ),
         (bad(params=lambda *_: {}), ValueError, "params: expected a pytree with at least one array, got none"),
         (
@@ -277,7 +396,22 @@ def bad(**changes):
         (
             bad(memory=lambda *_: 100),
             ValueError,
-            "memory: expected at least 592 bytes for this model's gradients, got 100",
+            r"memory: expected at least \d+ bytes for this model, got 100",
+        ),
+        (
+            bad(other_points=lambda *_: {}),
+            ValueError,
+            r"other_points: expected the conditions \['u', 'r'\], got missing",
+        ),
+        (
+            bad(other_points=lambda *_: {"w": jnp.ones((3, 1))}),
+            ValueError,
+            r"other_points: expected the conditions \['u', 'r'\], got unknown \['w'\] and missing",
+        ),
+        (
+            bad(other_points=lambda *_: {"u": jnp.ones((3, 2))}),
+            ValueError,
+            "other_points: expected points of dimension 1, as in points, got 2",
         ),
     ],
 )

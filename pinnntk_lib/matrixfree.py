@@ -1,0 +1,144 @@
+"""What can be had of the kernel without forming it: products with vectors, and the leading eigenpairs."""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import scipy.sparse.linalg
+
+from pinnntk_lib._check import check_count
+from pinnntk_lib.gram import batch_size
+from pinnntk_lib.graph import trace
+from pinnntk_lib.ntk import residuals_of, setting_of
+
+__all__ = ["ntk_eigenpairs", "ntk_vector_product"]
+
+
+def ntk_vector_product(
+    apply: Callable, params, conditions, points: Mapping[str, jax.Array], vector: jax.Array, *, memory: int = 2**30
+) -> jax.Array:
+    """``K @ vector`` without K: one backward and one forward pass over the points, in chunks that fit into ``memory``.
+
+    Args and errors as for :func:`ntk`, and:
+        vector: (n,), in the order of the kernel's rows, or (n, k) for k of them.
+
+    Returns:
+        An array of the vector's shape.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(a=4), pn.MLP(width=100)
+        >>> params, points = model.init(jax.random.key(0)), problem.points(10)
+        >>> product = pn.ntk_vector_product(model.apply, params, problem, points, jnp.ones(20))
+        >>> K = pn.ntk(model.apply, params, problem, points)
+        >>> bool(jnp.allclose(product, K.matrix.sum(1), rtol=1e-4))
+        True
+    """
+    vector = jnp.asarray(vector)
+    product, n, _ = _product(apply, params, conditions, points, check_count("memory", memory))
+    if vector.ndim not in (1, 2) or len(vector) != n:
+        raise ValueError(
+            f"vector: expected shape ({n},) or ({n}, k), a row for each of the kernel's, got {vector.shape}"
+        )
+    if not jnp.issubdtype(vector.dtype, jnp.floating):
+        raise TypeError(f"vector: expected floating-point numbers, got {vector.dtype}")
+    return product(vector) if vector.ndim == 1 else jnp.stack([product(v) for v in vector.T], axis=1)
+
+
+def ntk_eigenpairs(
+    apply: Callable,
+    params,
+    conditions,
+    points: Mapping[str, jax.Array],
+    count: int,
+    key: jax.Array,
+    *,
+    tolerance: float = 0.0,
+    memory: int = 2**30,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest eigenvalues of :func:`ntk` with their eigenvectors, where K itself would not fit.
+
+    SciPy's implicitly restarted Lanczos method (ARPACK) on :func:`ntk_vector_product`; the number of products is a few
+    times ``count``, more where eigenvalues lie close together.
+
+    Args and errors as for :func:`ntk`, and:
+        count: how many, less than the kernel's number of rows.
+        key: a random key, for the vector that the iteration starts from.
+        tolerance: relative error of the eigenvalues at which it stops; 0 for rounding of the parameters' dtype.
+
+    Returns:
+        ``(eigenvalues (count,), descending; eigenvectors (n, count), a column each)``.
+
+    Raises:
+        scipy.sparse.linalg.ArpackNoConvergence: if it does not converge.
+
+    Example:
+        >>> import jax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(a=4), pn.MLP(width=100)
+        >>> params = model.init(jax.random.key(0))
+        >>> values, vectors = pn.ntk_eigenpairs(model.apply, params, problem, problem.points(100), 3, jax.random.key(1))
+        >>> values.shape, vectors.shape
+        ((3,), (200, 3))
+    """
+    product, n, dtype = _product(apply, params, conditions, points, check_count("memory", memory))
+    if check_count("count", count) >= n:
+        raise ValueError(f"count: expected less than the kernel's {n} rows, got {count}; use ntk(...).eigvalsh()")
+    operator = scipy.sparse.linalg.LinearOperator(
+        (n, n), matvec=lambda v: np.asarray(product(jnp.asarray(v, dtype))), dtype=dtype
+    )
+    values, vectors = scipy.sparse.linalg.eigsh(
+        operator, count, which="LA", v0=np.asarray(jax.random.normal(key, (n,), dtype)), tol=tolerance
+    )
+    return values[::-1], vectors[:, ::-1]
+
+
+def _product(apply, params, conditions, points, memory):
+    """``(v -> K v, rows of K, dtype)``."""
+    setting, leaves, points = setting_of(apply, params, conditions, points)
+    chunks, sizes = [], []
+    for name, graph in _graphs(setting).items():
+        x, outputs = points[name], graph.avals[graph.outputs[0]].shape[0]
+        size = batch_size(graph.total_bytes(), memory)
+        chunks += [(graph, x[start : start + size]) for start in range(0, len(x), size)]
+        sizes += [len(part) * outputs for _, part in chunks[len(sizes) :]]
+    ends = np.cumsum(sizes)
+
+    def product(v):
+        parts = [v[end - size : end] for end, size in zip(ends, sizes)]
+        # J^T v, then J times it
+        gradient = jax.tree.map(jnp.zeros_like, leaves)
+        for (graph, x), part in zip(chunks, parts):
+            gradient = jax.tree.map(jnp.add, gradient, _pulled_back(graph, leaves, x, part))
+        return jnp.concatenate([_pushed_forward(graph, leaves, x, gradient) for graph, x in chunks])
+
+    return product, int(ends[-1]), jnp.result_type(*leaves)
+
+
+@lru_cache(maxsize=128)
+def _graphs(setting):
+    """Each condition's residual ``(leaves, x) -> (outputs,)``, its duplicates merged."""
+    residuals, params, x = residuals_of(setting)
+    leaves, treedef = jax.tree.flatten(params)
+
+    def flat(residual):
+        return lambda leaves, x: jnp.reshape(residual(jax.tree.unflatten(treedef, leaves), x), -1)
+
+    with jax.default_matmul_precision("highest"):
+        return {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
+
+
+def _at_points(graph, x):
+    return lambda leaves: jax.vmap(lambda point: graph.run([*leaves, point])[0][0])(x).reshape(-1)
+
+
+@partial(jax.jit, static_argnums=0)
+def _pulled_back(graph, leaves, x, v):
+    out, pullback = jax.vjp(_at_points(graph, x), leaves)
+    return pullback(v.astype(out.dtype))[0]
+
+
+@partial(jax.jit, static_argnums=0)
+def _pushed_forward(graph, leaves, x, tangent):
+    return jax.jvp(_at_points(graph, x), (leaves,), (tangent,))[1]
