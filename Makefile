@@ -12,7 +12,7 @@ INSTALLED := $(VENV)/installed
 NOTEBOOKS := $(wildcard book/*.ipynb)
 BOOK := _build/html/index.html
 
-.PHONY: help book serve test lint unit notebooks browser outputs lock vendor clean install
+.PHONY: help book serve test lint unit notebooks browser outputs benchmarks lock vendor clean install
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
@@ -55,6 +55,10 @@ browser: book
 
 outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after changing them
 	$(BIN)/python book/execute.py $(NOTEBOOKS)
+
+benchmarks: $(INSTALLED) ## time the kernel's computation and store the results, which the book shows (half an hour; OTHERS="--torch PYTHON ...")
+	$(BIN)/python tests/benchmarks/run.py --out book/data/benchmarks.json $(OTHERS)
+	$(BIN)/python tests/benchmarks/devices.py --out book/data/devices.json
 
 lock: ## refresh requirements.lock from requirements.txt (needs uv)
 	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --upgrade requirements.txt -o requirements.lock

@@ -142,7 +142,10 @@ def trace(f: Callable, *args) -> Graph:
     builder.graph.inputs = [builder.new(var.aval) for var in closed.jaxpr.invars]
     builder.graph.outputs = builder.add_jaxpr(closed.jaxpr, closed.consts, builder.graph.inputs)
     graph = builder.graph.pruned()
-    regrouped = _regrouped(builder).pruned()
+    try:
+        regrouped = _regrouped(builder).pruned()
+    except RecursionError:  # a hundred layers: the graph is right as it is, only longer
+        return graph
     return regrouped if _multiplications(regrouped) < _multiplications(graph) else graph
 
 
@@ -215,18 +218,18 @@ def _regrouped(builder):
 
     A residual is mostly a sum of derivatives, and the highest ones pass linearly through every layer. Written so, a
     Laplacian carries one second derivative through the network, whatever the dimension ("forward Laplacian", Li et
-    al. 2023), and ``u_t - u_xx`` carries one channel for both.
+    al. 2024), and ``u_t - u_xx`` carries one channel for both.
     """
     graph = builder.graph
     producers = {value: node for node in graph.nodes for value in node.outputs}
     done = {}
 
     def number(value):
-        """The number that a value is, if it is a constant scalar."""
+        """The number that a value is, if it is a constant scalar: finite, and not zero."""
         array = graph.constants.get(value)
         if array is None or isinstance(array, jax.core.Tracer) or np.shape(array) != ():
             return None
-        return float(array) if _is_float(graph.avals[value]) else None
+        return float(array) if _is_float(graph.avals[value]) and np.isfinite(array) and array != 0 else None
 
     def expanded(terms):
         """``{value: coefficient}`` with sums, differences and multiples by numbers written out."""
@@ -240,10 +243,10 @@ def _regrouped(builder):
                 todo += [(inputs[0], c), (inputs[1], -c if name == "sub" else c)]
             elif name == "neg":
                 todo.append((inputs[0], -c))
-            elif name in ("mul", "div") and number(inputs[1]) not in (None, 0.0):
+            elif name in ("mul", "div") and number(inputs[1]) is not None:
                 k = number(inputs[1])
                 todo.append((inputs[0], c * k if name == "mul" else c / k))
-            elif name == "mul" and number(inputs[0]) not in (None, 0.0):
+            elif name == "mul" and number(inputs[0]) is not None:
                 todo.append((inputs[1], c * number(inputs[0])))
             else:
                 found[value] = found.get(value, 0.0) + c

@@ -136,7 +136,9 @@ def train(
     if resume is None:
         params = jax.tree.map(jnp.asarray, params)
         check_params(params)
-        check_conditions(apply, params, problem.operators, next(iter(draw(data, 0)[0].values()))[0])
+        first_points, first_targets = draw(data, 0)
+        check_conditions(apply, params, problem.operators, next(iter(first_points.values()))[0])
+        _check_targets(problem, first_points, first_targets)
         state = TrainState(jnp.zeros((), int), params, optimizer.init(params), weighting.init(names))
         rows = []
     else:
@@ -279,6 +281,15 @@ class _Fresh:
 
 def _values(targets, points):
     return {name: jax.vmap(target)(points[name]) for name, target in targets}
+
+
+def _check_targets(problem, points, targets):
+    """As many numbers as the operators return: others would be broadcast, and the loss be of something else."""
+    for name, operator in problem.operators.items():
+        outputs = (operator.outputs,) if hasattr(operator, "outputs") else ()
+        if targets[name].shape != (len(points[name]), *outputs):
+            shape = targets[name].shape[1:]
+            raise ValueError(f"problem.conditions[{name!r}].target: expected shape {outputs} at a point, got {shape}")
 
 
 def _error_measure(apply, problem, test_points):

@@ -15,7 +15,7 @@ import pytest
 pytestmark = pytest.mark.browser
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
-PAGES = ["book/intro.html", "book/01-when-pinns-fail.html"]
+PAGES = ["book/intro.html", "book/01-when-pinns-fail.html", "book/computing-the-kernel.html"]
 CHAPTER = PAGES[1]
 PICTURE = ".widget-html img:visible"
 # html-manager's own validator says this of its own schema, on every page with a widget; any other warning counts.

@@ -375,3 +375,27 @@ def test_the_fewest_channels():
         assert products(lambda u, x: pn.laplacian(u)(x), dim=dim)[0] == (dim + 1) + 2 * (dim + 2) + 1
     assert products(wave)[0] == 3 + 2 * 4 + 1
     assert products(heat)[0] == 3 + 2 * 3 + 1  # u_t joins u_xx
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_deep_network(monkeypatch, deep):
+    """One too deep to be regrouped by recursion has a longer graph, and as right a one."""
+    if deep:
+        monkeypatch.setattr("pinnntk_lib.graph._regrouped", lambda builder: (_ for _ in ()).throw(RecursionError))
+    model = pn.MLP(2, 60, 2)
+    params, x = model.init(jax.random.key(0)), POINTS[0]
+
+    def residual(params, x):
+        return wave(partial(model.apply, params), x)
+
+    graph = trace(residual, params, x)
+    assert np.isclose(graph.run([*jax.tree.leaves(params), x])[0][0], residual(params, x), rtol=1e-10)
+    channels, last = (5, 2) if deep else (4, 1)
+    assert sum(node.name == "dot_general" for node in graph.nodes) == 3 + 59 * channels + last
+
+
+def test_constants_that_are_no_factors():
+    """Zero, infinity and NaN as factors stay where they are."""
+    for factor in (0.0, jnp.inf, jnp.nan):
+        graph = trace(lambda x, k=factor: jnp.sum(x * k) + jnp.sum(x), jnp.ones(3))
+        np.testing.assert_array_equal(graph.run([jnp.ones(3)])[0][0], 3 * factor + 3)

@@ -222,3 +222,50 @@ def test_parameters_with_nan(poisson):
     params[0]["b"] = params[0]["b"].at[3].set(jnp.nan)
     with pytest.raises(ValueError, match=r"params\[0\]\['b'\]: expected finite numbers, got NaN or infinity"):
         pn.train(model.apply, params, problem, points, SGD, 5)
+
+
+def test_a_system_trains_and_adapts_its_weights():
+    """Two outputs in one condition: the loss is the mean over both, and the weights come from its traces."""
+
+    def cauchy_riemann(u, x):
+        first, second = pn.d(u, 0)(x), pn.d(u, 1)(x)
+        return jnp.stack([first[0] - second[1], second[0] + first[1]])
+
+    def square(x):  # z^2
+        return jnp.array([x[0] ** 2 - x[1] ** 2, 2 * x[0] * x[1]])
+
+    def sampler(n, key):
+        return jnp.stack(jnp.meshgrid(*[jnp.linspace(0, 1, 4)] * 2), -1).reshape(-1, 2)
+
+    problem = pn.Problem(
+        {
+            "u": pn.Condition(pn.System(lambda u, x: u(x), 2), square, sampler),
+            "r": pn.Condition(pn.System(cauchy_riemann, 2), lambda x: jnp.zeros(2), sampler),
+        },
+        lower=(0.0, 0.0),
+        upper=(1.0, 1.0),
+    )
+    keys = jax.random.split(jax.random.key(0), 2)
+    params = {"V": jax.random.normal(keys[0], (20, 2)), "W": jax.random.normal(keys[1], (2, 20)) / 5}
+
+    def apply(params, x):
+        return params["W"] @ jnp.tanh(params["V"] @ x)
+
+    points = problem.points(16)
+    weighting = pn.NTKWeights(every=50)
+    result = pn.train(apply, params, problem, points, optax.adam(1e-2), 400, weighting, progress=False)
+    losses, weights = result.history["losses"], result.history["weights"]
+    assert all(loss[-1] < loss[0] / 10 for loss in losses.values())
+    K = pn.ntk(apply, params, problem, points)
+    np.testing.assert_allclose(weights["u"][0], float(K.trace() / K.trace("u")), rtol=1e-12)
+
+
+def test_targets_of_another_shape(poisson):
+    """A target of shape (1,) would be broadcast against n residuals, to a loss of n x n differences."""
+    model, params, problem, points = poisson
+    u = pn.Condition(problem.conditions["u"].operator, lambda x: x, problem.conditions["u"].sampler)
+    wrong = pn.Problem({"u": u, "r": problem.conditions["r"]}, problem.lower, problem.upper)
+    with pytest.raises(
+        ValueError, match=r"problem.conditions\['u'\].target: expected shape \(\) at a point, got \(1,\)"
+    ):
+        pn.train(model.apply, params, wrong, points, SGD, 10)

@@ -55,8 +55,8 @@ CASES = [
 ]
 SWEEPS = {
     "n": [Case("wave", 3, 200, n) for n in (50, 100, 200, 400, 800)],
-    "width": [Case("wave", 3, width, 100) for width in (10, 20, 50, 100, 200, 400, 800)],
-    "depth": [Case("wave", depth, 200, 100) for depth in (1, 2, 3, 4, 6, 8)],
-    "width, one hidden layer": [Case("poisson", 1, width, 100) for width in (10, 30, 100, 300, 1000, 3000)],
-    "n, one hidden layer": [Case("poisson", 1, 100, n) for n in (20, 60, 200, 600, 2000)],
+    "width": [Case("wave", 3, width, 100) for width in (10, 30, 100, 300, 800)],
+    "depth": [Case("wave", depth, 200, 100) for depth in (1, 2, 4, 8)],
+    "width, one hidden layer": [Case("poisson", 1, width, 100) for width in (10, 30, 100, 300, 1000)],
+    "n, one hidden layer": [Case("poisson", 1, 100, n) for n in (20, 100, 500, 2000)],
 }

@@ -33,7 +33,7 @@ def _along(u, axis):
 
 def kernel(case, dtype, implementation):
     params, points = jax.tree_util.tree_map(lambda a: jnp.asarray(a, dtype), case.data())
-    x = jnp.stack(list(points.values()), axis=1)  # (n, conditions, d)
+    x = jnp.stack([points[name] for name in case.conditions], axis=1)  # (n, conditions, d)
 
     def f(params, x):
         def at(x):
