@@ -42,9 +42,14 @@ def measure(module, method, case, dtype, memory):
     if module != "with_torch":
         import jax
 
-        jax.config.update("jax_compilation_cache_dir", os.environ["BENCHMARK_CACHE"])
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+        settings = {
+            "jax_compilation_cache_dir": os.environ["BENCHMARK_CACHE"],
+            "jax_persistent_cache_min_compile_time_secs": 0.0,
+            "jax_persistent_cache_min_entry_size_bytes": -1,
+        }
+        for name, value in settings.items():
+            if hasattr(jax.config, name):  # the last one is not known to older JAX
+                jax.config.update(name, value)
     call = library.METHODS[method](case, dtype)
     if memory:
         before = resident("VmRSS")
