@@ -14,9 +14,6 @@ from hypothesis import strategies as st
 import pinnntk_lib as pn
 from pinnntk_lib.graph import trace
 
-eqx = pytest.importorskip("equinox")
-nnx = pytest.importorskip("flax.nnx")
-
 
 def heat(u, x):
     return pn.d(u, 0)(x) - pn.dd(u, 1)(x)
@@ -113,6 +110,7 @@ def test_our_own(name):
 @pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.gelu, jax.nn.softplus, jax.nn.silu])
 def test_equinox(activation):
     """softplus has a custom derivative rule, which stays in the graph as it is."""
+    eqx = pytest.importorskip("equinox")
     network = eqx.nn.MLP(2, "scalar", 7, 2, activation=activation, key=jax.random.key(0))
     params, static = eqx.partition(network, eqx.is_array)
     operators = {name: OPERATORS[name] for name in ("value", "by_hessian")}
@@ -121,6 +119,8 @@ def test_equinox(activation):
 
 
 def test_flax_nnx():
+    nnx = pytest.importorskip("flax.nnx")
+
     class Network(nnx.Module):
         def __init__(self, rngs):
             self.first = nnx.Linear(2, 6, rngs=rngs, param_dtype=float)
