@@ -10,8 +10,8 @@ import scipy.sparse.linalg
 
 from pinnntk_lib._check import check_count
 from pinnntk_lib.gram import batch_size
-from pinnntk_lib.graph import trace
 from pinnntk_lib.ntk import residuals_of, setting_of
+from pinnntk_lib.structured import residual_graphs
 
 __all__ = ["ntk_eigenpairs", "ntk_vector_product"]
 
@@ -119,14 +119,7 @@ def _product(apply, params, conditions, points, memory):
 @lru_cache(maxsize=128)
 def _graphs(setting):
     """Each condition's residual ``(leaves, x) -> (outputs,)``, its duplicates merged."""
-    residuals, params, x = residuals_of(setting)
-    leaves, treedef = jax.tree.flatten(params)
-
-    def flat(residual):
-        return lambda leaves, x: jnp.reshape(residual(jax.tree.unflatten(treedef, leaves), x), -1)
-
-    with jax.default_matmul_precision("highest"):
-        return {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
+    return residual_graphs(*residuals_of(setting))
 
 
 def _at_points(graph, x):

@@ -172,12 +172,12 @@ def ntk_diagonal(
 # ---------------------------------------------------------------- what is computed, and how, found once for each shape
 
 
-class _Setting(tuple):
-    """(apply, ((name, operator), ...), parameters' tree, their shapes and dtypes, a point's): hashable."""
-
-
 def setting_of(apply, params, conditions, points):
-    """The checked arguments: ``(setting, leaves, points)``."""
+    """The checked arguments: ``(setting, leaves, points)``.
+
+    The setting is hashable, what a plan depends on: ``(apply, ((name, operator), ...), parameters' tree, their shapes
+    and dtypes, a point's)``.
+    """
     if not callable(apply):
         raise TypeError(f"apply: expected a function apply(params, x), got {apply!r}")
     operators = check_operators(conditions)
@@ -185,14 +185,12 @@ def setting_of(apply, params, conditions, points):
     points = check_points(points, operators)
     leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
     x = next(iter(points.values()))
-    setting = _Setting(
-        (
-            apply,
-            tuple(operators.items()),
-            treedef,
-            tuple((leaf.shape, leaf.dtype) for leaf in leaves),
-            (x.shape[1:], jnp.result_type(*points.values())),
-        )
+    setting = (
+        apply,
+        tuple(operators.items()),
+        treedef,
+        tuple((leaf.shape, leaf.dtype) for leaf in leaves),
+        (x.shape[1:], jnp.result_type(*points.values())),
     )
     return setting, leaves, points
 

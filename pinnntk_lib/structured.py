@@ -25,7 +25,7 @@ import numpy as np
 from pinnntk_lib.graph import Graph, trace
 from pinnntk_lib.leaves import Part, reconciled, step_label
 
-__all__ = ["Factors", "Path", "Plan", "block", "diagonal", "make_plan"]
+__all__ = ["Factors", "Path", "Plan", "block", "diagonal", "make_plan", "residual_graphs"]
 
 
 class Path(NamedTuple):
@@ -214,6 +214,17 @@ class Plan:
     paths: tuple[Path, ...]
 
 
+def residual_graphs(residuals, params, x) -> dict[str, Graph]:
+    """Each condition's residual as the graph of ``(leaves, x) -> (outputs,)``; arguments as for :func:`make_plan`."""
+    leaves, treedef = jax.tree.flatten(params)
+
+    def flat(residual):
+        return lambda leaves, x: jnp.reshape(residual(jax.tree.unflatten(treedef, leaves), x), -1)
+
+    with jax.default_matmul_precision("highest"):
+        return {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
+
+
 def make_plan(residuals, params, x, sizes, method: str, whole: bool, memory: int) -> Plan:
     """Follows every leaf through every condition and decides how it enters the kernel.
 
@@ -225,13 +236,8 @@ def make_plan(residuals, params, x, sizes, method: str, whole: bool, memory: int
         whole: whether all of the kernel is wanted, or its diagonal only.
         memory: bytes that a Jacobian may take before "auto" prefers its factors for their size.
     """
-    leaves, treedef = jax.tree.flatten(params)
-
-    def flat(residual):
-        return lambda leaves, x: jnp.reshape(residual(jax.tree.unflatten(treedef, leaves), x), -1)
-
+    leaves, graphs = jax.tree.leaves(params), residual_graphs(residuals, params, x)
     with jax.default_matmul_precision("highest"):
-        graphs = {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
         outputs = {name: graph.avals[graph.outputs[0]].shape[0] for name, graph in graphs.items()}
         found, rows, reasons = reconciled(graphs, len(leaves))
         keys = list(reasons)
