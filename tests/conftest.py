@@ -6,6 +6,8 @@ import pytest
 
 import pinnntk_lib as pn
 
+collect_ignore = ["sharded_program.py"]  # a program: importing it sets the number of devices
+
 # no deadline: the first example of a shape is compiled
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
