@@ -3,8 +3,8 @@
 Data flows one way: problems -> residuals -> (training | ntk -> spectra -> weighting).
 """
 
-from pinnntk_lib import models, operators, problems
-from pinnntk_lib.dynamics import largest_stable_learning_rate
+from pinnntk_lib import limit, models, operators, problems
+from pinnntk_lib.dynamics import Linearized, largest_stable_learning_rate
 from pinnntk_lib.matrixfree import ntk_eigenpairs, ntk_vector_product
 from pinnntk_lib.models import MLP, normalization
 from pinnntk_lib.ntk import NTK, ntk, ntk_diagonal
@@ -20,6 +20,7 @@ __all__ = [
     "Condition",
     "DivergenceError",
     "Fixed",
+    "Linearized",
     "NTKWeights",
     "Problem",
     "Result",
@@ -29,6 +30,7 @@ __all__ = [
     "dd",
     "laplacian",
     "largest_stable_learning_rate",
+    "limit",
     "mixed",
     "models",
     "normalization",

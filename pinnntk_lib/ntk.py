@@ -26,7 +26,7 @@ __all__ = ["METHODS", "NTK", "Path", "ntk", "ntk_diagonal"]
 METHODS = ("auto", "structured", "jacobian")
 
 
-@partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=["sizes", "columns", "paths"])
+@partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=["sizes", "columns", "paths", "error"])
 @dataclass(frozen=True)
 class NTK:
     """A neural tangent kernel in blocks, one per pair of conditions. A pytree, so it passes through ``jit``.
@@ -36,12 +36,14 @@ class NTK:
         sizes: ``((name, n_name), ...)`` in the order of the blocks.
         columns: the same of a cross kernel's columns; None for a kernel of points with themselves.
         paths: how each parameter leaf entered an empirical kernel, as :class:`Path`; empty for other kernels.
+        error: of a kernel at infinite width, an estimate of its diagonal's largest relative error; else 0.
     """
 
     matrix: jax.Array
     sizes: tuple[tuple[str, int], ...]
     columns: tuple[tuple[str, int], ...] | None = None
     paths: tuple[Path, ...] = ()
+    error: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_count, check_finite, check_names
+from pinnntk_lib._check import check_count, check_finite, check_names, check_points
 from pinnntk_lib.operators import d, dd
 
 __all__ = ["Condition", "Poisson1D", "Problem", "Wave1D"]
@@ -92,6 +92,24 @@ class Problem:
         return {
             name: condition.sampler(check_count(f"n for condition {name!r}", sizes[name]), k)
             for (name, condition), k in zip(self.conditions.items(), keys)
+        }
+
+    def residuals(self, u: Callable, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """The residuals of a function ``u`` at points of every condition: ``{name: (n_name,)}``.
+
+        Raises:
+            ValueError, TypeError: if the points do not fit.
+
+        Example:
+            >>> problem = Poisson1D(a=1)
+            >>> residuals = problem.residuals(lambda x: 0.0 * x[0], problem.points(3))
+            >>> round(float(residuals["r"][1]), 2)  # -f(1/2), that is pi^2
+            9.87
+        """
+        points = check_points(points, self.conditions)
+        return {
+            name: jax.vmap(lambda x, c=condition: c.residual(u, x))(points[name]).ravel()
+            for name, condition in self.conditions.items()
         }
 
     def grid(self, n: int) -> jax.Array:

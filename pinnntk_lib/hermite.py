@@ -1,0 +1,263 @@
+"""Gaussian expectations of an activation and its derivatives, and how accurate they are.
+
+The infinite-width kernels are made of ``E[phi^(a)(z) phi^(b)(w)]`` for z and w jointly Gaussian with mean zero,
+variances q and p, and covariance c. In the Hermite polynomials he_k, orthonormal under N(0, 1), it is a sum
+(Mehler's formula)
+
+    sum over k of  rho^k H_k(a, q) H_k(b, p),   rho = c / sqrt(q p),   H_k(a, q) = E[phi^(a)(sqrt(q) g) he_k(g)],
+
+of products of one-dimensional integrals: those belong to a point, and only the powers of rho to a pair. The
+integrals are taken by the trapezoidal rule, which converges geometrically for analytic functions (Gauss-Hermite's
+error falls only like exp(-sqrt(nodes)) when the function has poles, as tanh does). Where to cut the sum follows from
+Parseval's identity, ``sum H_k(a, q)^2 = E[phi^(a)(sqrt(q) g)^2]``: what is left of it bounds what is cut off.
+
+The formula with its square root is not differentiable where the points coincide (rho = 1), but the expectation is:
+its derivatives by q, p and c are expectations of further derivatives (Price's theorem), and so they are computed.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache, partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.custom_derivatives import SymbolicZero
+from jax.experimental.jet import jet
+
+__all__ = ["MOST_TERMS", "Series", "correlation", "derivative", "derivatives", "expectation", "in_double_precision"]
+
+MOST_TERMS = 2048
+
+# Beyond this the normal density is below 1e-37: no activation grows enough to be seen there.
+_REACH = 13.0
+
+# Activations are evaluated at so many numbers at a time: one shape, compiled once.
+_CHUNK = 2**15
+
+
+def in_double_precision():
+    """A context in which JAX computes in float64, whatever its configuration."""
+    return jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64()
+
+
+@lru_cache(maxsize=1024)
+def derivative(f: Callable, order: int) -> Callable:
+    """The ``order``-th derivative of an elementwise function; the same object each time, traced once."""
+    if order == 0:
+        return f
+    lower = derivative(f, order - 1)
+    return jax.jit(lambda z: jax.jvp(lower, (z,), (jnp.ones_like(z),))[1])
+
+
+@lru_cache(maxsize=64)
+def _tower(f, highest):
+    """All derivatives of an elementwise function at once: (highest + 1, *z.shape)."""
+
+    def by_taylor_mode(z):
+        inner = [jnp.ones_like(z)] + [jnp.zeros_like(z)] * (highest - 1)
+        value, outer = jet(f, (z,), (inner,))
+        return jnp.stack([value, *outer])
+
+    def by_nesting(z):
+        return jnp.stack([derivative(f, order)(z) for order in range(highest + 1)])
+
+    if highest == 0:
+        return jax.jit(by_nesting)
+    try:
+        jax.eval_shape(by_taylor_mode, jnp.zeros(_CHUNK))
+    except Exception:  # a primitive without a Taylor rule, or a custom derivative: nesting costs 2^order, but works
+        return jax.jit(by_nesting)
+    return jax.jit(by_taylor_mode)
+
+
+def derivatives(f: Callable, highest: int, z: np.ndarray) -> np.ndarray:
+    """All derivatives up to an order at numbers of any shape: (highest + 1, *z.shape), float64."""
+    flat = np.ravel(z)
+    padded = np.pad(flat, (0, -flat.size % _CHUNK)).reshape(-1, _CHUNK)
+    with in_double_precision(), jax.ensure_compile_time_eval():
+        values = [np.asarray(_tower(f, highest)(jnp.asarray(chunk))) for chunk in padded]
+    return np.concatenate(values, axis=1)[:, : flat.size].reshape(highest + 1, *np.shape(z))
+
+
+@dataclass(frozen=True)
+class Series:
+    """Expectations of one activation's derivatives, for variances up to a largest one.
+
+    Attributes:
+        activation: a smooth elementwise function.
+        variance: the largest variance asked for.
+        rtol: how much of ``E[phi^(a)^2]^(1/2) E[phi^(b)^2]^(1/2)`` may be cut off at that variance.
+    """
+
+    activation: Callable
+    variance: float
+    rtol: float
+
+    @cached_property
+    def rule(self) -> tuple[np.ndarray, np.ndarray]:
+        """Nodes g (m,), and weights (MOST_TERMS, m) that integrate against he_k and the normal density."""
+        # he_k oscillates with wave number sqrt(k) at most. The second term resolves tanh, whose poles come closer as
+        # the variance grows: the error is of the order exp(-2 pi (pi / 2) / (step sqrt(q))) = exp(-37).
+        return _rule(2 * math.pi / (math.sqrt(MOST_TERMS) + 24 * math.sqrt(max(self.variance, 1.0))))
+
+    @cached_property
+    def parity(self) -> int | None:
+        """1 for an odd activation, 0 for an even one, else None: half of the terms vanish where it is known."""
+        (values,) = derivatives(self.activation, 0, self.rule[0])
+        for parity, mirrored in ((1, -values[::-1]), (0, values[::-1])):
+            if np.array_equal(values, mirrored):
+                return parity
+        return None
+
+    def terms(self, a: int, b: int) -> int:
+        """How many terms, from k = 0 on, the expectation of ``phi^(a) phi^(b)`` needs.
+
+        Raises:
+            ValueError: if more than ``MOST_TERMS`` would be needed.
+        """
+        left = np.sqrt(_tail(self, a) * _tail(self, b))
+        enough = np.flatnonzero(left <= self.rtol)
+        if not len(enough):
+            raise ValueError(
+                f"activation: the expectation of its derivatives of orders {a} and {b} at variance {self.variance:.3g} "
+                f"is accurate only to {left[-1]:.1e} with {MOST_TERMS} terms, and rtol={self.rtol:.1e} was asked for. "
+                "Normalise the inputs (pinnntk_lib.normalization), take a smooth activation, or a larger rtol"
+            )
+        return min(8 * math.ceil((enough[0] + 1) / 8), MOST_TERMS)
+
+    def kept(self, a: int, terms: int) -> slice:
+        """The k below ``terms`` whose ``H_k(a, q)`` do not vanish by parity."""
+        return slice(0, terms) if self.parity is None else slice((self.parity + a) % 2, terms, 2)
+
+
+def _nodes(step):
+    count = math.ceil(_REACH / step)
+    return step * np.arange(-count, count + 1)
+
+
+@lru_cache(maxsize=16)
+def _rule(step):
+    g = _nodes(step)
+    psi = np.zeros((MOST_TERMS, len(g)))  # he_k times the square root of the density: bounded
+    psi[0] = np.exp(-(g**2) / 4) / (2 * math.pi) ** 0.25
+    psi[1] = g * psi[0]
+    for k in range(1, MOST_TERMS - 1):
+        psi[k + 1] = (g * psi[k] - math.sqrt(k) * psi[k - 1]) / math.sqrt(k + 1)
+    return g, psi * (step * psi[0])
+
+
+@lru_cache(maxsize=1024)
+def _tail(series, a):
+    """What is left of Parseval's sum after k terms, relative to all of it, for k = 0 .. MOST_TERMS."""
+    highest = 8 * math.ceil((a + 1) / 8) - 1  # few different ones, to compile few
+
+    def values(g):
+        return derivatives(series.activation, highest, math.sqrt(series.variance) * g)[a]
+
+    g, weights = series.rule
+    finer = _nodes((g[1] - g[0]) / math.sqrt(3))
+    # with other nodes, so that it also tells of an activation that is not smooth enough for these
+    total = np.exp(-(finer**2) / 2) @ values(finer) ** 2 * (finer[1] - finer[0]) / math.sqrt(2 * math.pi)
+    if total == 0:
+        return np.zeros(MOST_TERMS + 1)
+    squares = np.append((weights @ values(g)) ** 2, 0.0)
+    tail = np.cumsum(squares[::-1])[::-1]
+    # beyond the last term: the difference of two numbers that agree to rounding, or do not
+    beyond = abs(total - tail[0])
+    return (tail + (beyond if beyond > 1e-13 * total else 0.0)) / total
+
+
+# ---------------------------------------------------------------- many pairs at once, in NumPy
+
+
+class Coefficients:
+    """The one-dimensional integrals of a layer for many points.
+
+    Attributes:
+        orders: ``{a: H_k(a, q)}`` of shape (n, terms), or those terms alone that do not vanish by parity.
+        slopes: the derivatives of ``E[phi(sqrt(q) g)^2]`` by q, from the zeroth on, (n,) each.
+    """
+
+    def __init__(self, series: Series, q: np.ndarray, orders, terms: int, slopes: int):
+        g, weights = series.rule
+        highest = 8 * math.ceil((max(*orders, 2 * slopes) + 1) / 8) - 1
+        values = derivatives(series.activation, highest, np.sqrt(q)[:, None] * g)
+        self.orders = {a: values[a] @ weights[series.kept(a, terms)].T for a in orders}
+        self.slopes = [
+            0.5**i * sum(math.comb(2 * i, r) * (values[r] * values[2 * i - r]) for r in range(2 * i + 1)) @ weights[0]
+            for i in range(slopes + 1)
+        ]
+
+
+def expectations(series: Series, pairs, first: dict, second: dict, rho: np.ndarray) -> dict:
+    """``{(a, b): E[phi^(a) phi^(b)]}`` for (a, b) in ``pairs``: (n, m) each.
+
+    Args:
+        first: ``{a: (n, terms)}``, as in :class:`Coefficients`.
+        second: ``{b: (m, terms)}``.
+        rho: (n, m).
+    """
+    found = {}
+    known = series.parity is not None
+    for parity in (0, 1) if known else (0,):
+        step = rho**2 if known else rho
+        powers = None
+        for b in sorted({b for _, b in pairs}):
+            if known and (series.parity + b) % 2 != parity:
+                continue
+            if powers is None:
+                powers = _powers(rho if parity else np.ones_like(rho), step, second[b].shape[1])
+            these = [a for a, other in pairs if other == b]
+            products = powers * second[b]
+            values = products @ np.stack([first[a] for a in these], axis=2)
+            found |= {(a, b): values[..., i] for i, a in enumerate(these)}
+    return found
+
+
+def _powers(start, step, count):
+    """``start * step**k`` for k below ``count``, on a further axis."""
+    powers = np.empty((*start.shape, count))
+    powers[..., 0] = start
+    known, factor = 1, step[..., None]
+    while known < count:
+        new = min(known, count - known)
+        np.multiply(powers[..., :new], factor, out=powers[..., known : known + new])
+        known, factor = known + new, factor * factor
+    return powers
+
+
+def correlation(q, p, c):
+    """``c / sqrt(q p)``; 0 where a variance is."""
+    return c / np.sqrt(np.maximum(q * p, np.finfo(float).tiny))
+
+
+# ---------------------------------------------------------------- one pair, as a function that JAX can differentiate
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def expectation(series: Series, a: int, b: int, q: jax.Array, p: jax.Array, c: jax.Array) -> jax.Array:
+    """``E[phi^(a)(z) phi^(b)(w)]`` of one pair, smooth in the variances q, p and the covariance c (scalars)."""
+    if series.parity is not None and (a - b) % 2:
+        return jnp.zeros_like(c)
+    terms = series.terms(a, b)
+    kept = series.kept(a, terms)
+    g, weights = (jnp.asarray(values, c.dtype) for values in (series.rule[0], series.rule[1][kept].T))
+    H_a, H_b = (
+        jnp.matmul(derivative(series.activation, order)(jnp.sqrt(variance) * g), weights, precision="highest")
+        for order, variance in ((a, q), (b, p))
+    )
+    rho = c / jnp.sqrt(jnp.maximum(q * p, jnp.finfo(c.dtype).tiny))
+    k = jnp.arange(terms)[kept]
+    sign = jnp.where((rho < 0) & (k % 2 == 1), -1.0, 1.0)
+    return jnp.dot(sign * abs(rho) ** k * H_b, H_a, precision="highest")
+
+
+@partial(expectation.defjvp, symbolic_zeros=True)
+def _price(series, a, b, primals, tangents):
+    tangent = jnp.zeros_like(primals[2])
+    for factor, i, j, step in zip((0.5, 0.5, 1.0), (2, 0, 1), (0, 2, 1), tangents):
+        if not isinstance(step, SymbolicZero):
+            tangent += factor * expectation(series, a + i, b + j, *primals) * step
+    return expectation(series, a, b, *primals), tangent
