@@ -71,7 +71,7 @@ def ntk(
     weight_variance: float = 1.0,
     bias_variance: float = 1.0,
     rtol: float = 1e-11,
-    memory: int = 2**26,
+    memory: int = 2**27,
 ) -> NTK:
     """The deterministic kernel that the empirical one tends to as the widths grow (paper, section 4).
 
@@ -122,7 +122,7 @@ def nngp(
     weight_variance: float = 1.0,
     bias_variance: float = 1.0,
     rtol: float = 1e-11,
-    memory: int = 2**26,
+    memory: int = 2**27,
 ) -> NTK:
     """The covariance of ``L_a u(x)`` and ``L_b u(y)`` over initialisations, at infinite width (paper, section 4).
 
@@ -234,25 +234,27 @@ def _block(network, tangent, first, second, memory, factor=1.0):
     needed = _needed(network.layers, first.order, second.order, factor)
     firsts, seconds = _layers(network, first, needed, 0), _layers(network, second, needed, 1)
     n, m = len(first.x), len(second.x)
+    workers = min(os.cpu_count() or 1, 8)
     # a pair's powers, and their products with coefficients; its polynomials
     numbers = 3 * max(terms for _, terms in needed) + 8 * len(keep)
-    rows = int(np.clip(memory // (8 * m * numbers), 1, n))
+    rows = int(np.clip(memory // (workers * 8 * m * numbers), 1, n))
 
     def some(start):
-        here = slice(start, start + rows)
-        part = [(_of(q, here), _of(orders, here)) for q, orders in firsts]
-        kernel = _pairs(network, tangent, keep, needed, (first.x[here], part), (second.x, seconds))
-        block = np.zeros((len(first.x[here]), first.c.shape[1], m, second.c.shape[1]))
+        here, there = slice(start, start + rows), slice(start if first is second else 0, None)
+        parts = [[(_of(q, s), _of(orders, s)) for q, orders in side] for side, s in ((firsts, here), (seconds, there))]
+        kernel = _pairs(network, tangent, keep, needed, (first.x[here], parts[0]), (second.x[there], parts[1]))
+        a, b = first.c[here], second.c[there]
+        block = np.zeros((len(a), a.shape[1], m, b.shape[1]))
         for i, alpha in enumerate(first.exponents):
             for j, beta in enumerate(second.exponents):
                 if alpha + beta in kernel:
-                    derivative = np.broadcast_to(kernel[alpha + beta], (len(block), m))
-                    block += first.c[here, :, None, None, i] * second.c[..., j] * derivative[:, None, :, None]
-        return block.reshape(-1, m * second.c.shape[1])
+                    derivative = np.broadcast_to(kernel[alpha + beta], (len(a), len(b)))
+                    block[:, :, there] += a[:, :, None, None, i] * b[..., j] * derivative[:, None, :, None]
+        return block.reshape(-1, m * b.shape[1])
 
-    # NumPy lets other threads go on
-    with ThreadPoolExecutor(min(os.cpu_count() or 1, 8)) as pool:
-        return np.concatenate(list(pool.map(some, range(0, n, rows))))
+    with ThreadPoolExecutor(workers) as pool:  # NumPy lets other threads go on
+        block = np.concatenate(list(pool.map(some, range(0, n, rows))))
+    return np.triu(block) + np.triu(block, 1).T if first is second else block
 
 
 # ---------------------------------------------------------------- pairs of points, in Taylor polynomials
