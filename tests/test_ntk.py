@@ -54,7 +54,7 @@ def test_against_the_closed_form(width, seed):
             assert relative(K.block(a, b), expected[K.rows(a), K.rows(b)]) < 1e-12
 
 
-@settings(max_examples=8)  # each is compiled anew, which takes seconds
+@settings(max_examples=5)  # each is compiled anew, which takes seconds
 @given(
     width=st.integers(1, 12),
     depth=st.integers(1, 3),
@@ -199,7 +199,7 @@ def test_two_boundary_points_have_rank_two(poisson):
     assert abs(eigenvalues[2]) < 1e-14 * eigenvalues[0]
 
 
-@pytest.mark.parametrize("method", ["auto", "structured", "jacobian"])
+@pytest.mark.parametrize("method", ["structured", "jacobian"])
 def test_cross_kernel(wave, method):
     """A block of the kernel of both sets of points; some of the conditions may be left out."""
     model, params, problem, points = wave
@@ -233,7 +233,7 @@ def three_outputs():
     return params, lambda params, x: params[2] @ jnp.tanh(params[1] @ jnp.tanh(params[0] @ x))
 
 
-@pytest.mark.parametrize("method", ["auto", "structured", "jacobian"])
+@pytest.mark.parametrize("method", ["structured", "jacobian"])
 def test_systems(method):
     """A condition of three outputs is three conditions of one, their rows in another order."""
     params, apply = three_outputs()
