@@ -79,6 +79,18 @@ def check_points(points, names, name: str = "points") -> dict[str, jax.Array]:
     return points
 
 
+def check_other_points(other_points, points) -> dict[str, jax.Array]:
+    """A second set of points, of some of the conditions, as :func:`check_points` checks them."""
+    names = list(points)
+    if isinstance(other_points, Mapping):  # some of the conditions will do
+        names = [name for name in points if name in other_points] or names
+    others = check_points(other_points, names, name="other_points")
+    d, other = (next(iter(p.values())).shape[1] for p in (points, others))
+    if d != other:
+        raise ValueError(f"other_points: expected points of dimension {d}, as in points, got {other}")
+    return others
+
+
 def check_conditions(apply, params, operators, point) -> None:
     """Every operator returns a real scalar at a point (d,), or as many numbers as it says; found without computing."""
     model = _traced_shape(apply, params, point, f"apply(params, x) at x of shape {point.shape}")

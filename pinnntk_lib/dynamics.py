@@ -61,12 +61,17 @@ class Linearized:
             shape = jnp.shape(self.residuals[name])
             if shape != (n,):
                 raise ValueError(f"residuals[{name!r}]: expected shape ({n},), as in K, got {shape}")
-        _scales(self.K, self.weights)  # checks them
+        self._root  # noqa: B018 -- checks the weights
+
+    @cached_property
+    def _root(self):
+        """The square roots of D's diagonal."""
+        return _scales(self.K, self.weights)
 
     @cached_property
     def _modes(self):
         """Eigenvalues, descending, eigenvectors of the weighted kernel, and the residuals in them."""
-        root = _scales(self.K, self.weights)
+        root = self._root
         kappa, Q = jnp.linalg.eigh(root[:, None] * self.K.matrix * root)
         start = root * jnp.concatenate([jnp.asarray(self.residuals[name]) for name in self.K.names])
         # a negative eigenvalue is rounding, and would grow
@@ -90,7 +95,7 @@ class Linearized:
     @property
     def modes(self) -> dict[str, jax.Array]:
         """The modes as residuals: ``{name: (n_name, n)}``, a column for each rate."""
-        return self._by_condition(self._modes[1] / _scales(self.K, self.weights)[:, None])
+        return self._by_condition(self._modes[1] / self._root[:, None])
 
     @property
     def largest_stable_learning_rate(self) -> jax.Array:
@@ -100,8 +105,8 @@ class Linearized:
     def residuals_at(self, t, learning_rate: float | None = None) -> dict[str, jax.Array]:
         """The residuals of each condition: ``{name: (T, n_name)}``."""
         _, Q, start = self._modes
-        r = Q @ (self._left(t, learning_rate) * start[:, None])
-        return {name: x.T for name, x in self._by_condition(r / _scales(self.K, self.weights)[:, None]).items()}
+        r = Q @ (self._left(self._times(t, learning_rate), learning_rate) * start[:, None])
+        return {name: x.T for name, x in self._by_condition(r / self._root[:, None]).items()}
 
     def losses(self, t, learning_rate: float | None = None) -> dict[str, jax.Array]:
         """The mean squared residual of each condition, not weighted: ``{name: (T,)}``."""
@@ -123,38 +128,39 @@ class Linearized:
         if cross.columns is None or cross.sizes != self.K.sizes:
             raise ValueError(f"cross: expected a cross kernel with rows {self.K.sizes}, got {cross.sizes}")
         kappa, Q, start = self._modes
-        t, eta = self._times(t, learning_rate)
+        t = self._times(t, learning_rate)
         positive = kappa[:, None] > 0
         # a mode's residual integrated over time: what is gone of it over kappa, and for kappa = 0 the time
         integral = jnp.where(
-            positive, self._gone(t, learning_rate) / jnp.where(positive, kappa[:, None], 1.0), (eta or 1.0) * t
+            positive,
+            self._gone(t, learning_rate) / jnp.where(positive, kappa[:, None], 1.0),
+            (learning_rate or 1.0) * t,
         )
-        moved = -(cross.matrix.T * _scales(self.K, self.weights)) @ (Q @ (integral * start[:, None]))
+        moved = -(cross.matrix.T * self._root) @ (Q @ (integral * start[:, None]))
         ends = np.cumsum([m for _, m in cross.columns])[:-1]
         return {name: x.T for (name, _), x in zip(cross.columns, jnp.split(moved, ends))}
 
     def _times(self, t, learning_rate):
+        """``t`` as an array, both arguments checked."""
         t = jnp.asarray(t, self.K.matrix.dtype)
         if t.ndim != 1 or (t < 0).any():
             raise ValueError(f"t: expected an array (T,) of numbers from 0 on, got {t}")
         if learning_rate is not None and check_finite("learning_rate", learning_rate) <= 0:
             raise ValueError(f"learning_rate: expected a positive number, got {learning_rate}")
-        return t, learning_rate
+        return t
 
-    def _left(self, t, learning_rate):
+    def _left(self, t, eta):
         """What is left of each mode: (n, T)."""
-        t, eta = self._times(t, learning_rate)
         kappa = self.rates[:, None]
         return jnp.exp(-kappa * t) if eta is None else (1.0 - eta * kappa) ** t
 
-    def _gone(self, t, learning_rate):
+    def _gone(self, t, eta):
         """One minus that, without its rounding where it is small."""
-        t, eta = self._times(t, learning_rate)
         kappa = self.rates[:, None]
         if eta is None:
             return -jnp.expm1(-kappa * t)
         slow = jnp.minimum(eta * kappa, 0.5)
-        return jnp.where(eta * kappa < 0.5, -jnp.expm1(t * jnp.log1p(-slow)), 1.0 - (1.0 - eta * kappa) ** t)
+        return jnp.where(eta * kappa < 0.5, -jnp.expm1(t * jnp.log1p(-slow)), 1.0 - self._left(t, eta))
 
     def _by_condition(self, rows):
         return {name: rows[self.K.rows(name)] for name in self.K.names}

@@ -73,7 +73,8 @@ def _tower(f, highest):
 
 
 def derivatives(f: Callable, highest: int, z: np.ndarray) -> np.ndarray:
-    """All derivatives up to an order at numbers of any shape: (highest + 1, *z.shape), float64."""
+    """All derivatives up to an order, or some more, at numbers of any shape: (orders, *z.shape), float64."""
+    highest = 8 * math.ceil((highest + 1) / 8) - 1  # few different ones, to compile few
     flat = np.ravel(z)
     padded = np.pad(flat, (0, -flat.size % _CHUNK)).reshape(-1, _CHUNK)
     with in_double_precision(), jax.ensure_compile_time_eval():
@@ -105,7 +106,7 @@ class Series:
     @cached_property
     def parity(self) -> int | None:
         """1 for an odd activation, 0 for an even one, else None: half of the terms vanish where it is known."""
-        (values,) = derivatives(self.activation, 0, self.rule[0])
+        values = derivatives(self.activation, 0, self.rule[0])[0]
         for parity, mirrored in ((1, -values[::-1]), (0, values[::-1])):
             if np.array_equal(values, mirrored):
                 return parity
@@ -151,10 +152,9 @@ def _rule(step):
 @lru_cache(maxsize=1024)
 def _tail(series, a):
     """What is left of Parseval's sum after k terms, relative to all of it, for k = 0 .. MOST_TERMS."""
-    highest = 8 * math.ceil((a + 1) / 8) - 1  # few different ones, to compile few
 
     def values(g):
-        return derivatives(series.activation, highest, math.sqrt(series.variance) * g)[a]
+        return derivatives(series.activation, a, math.sqrt(series.variance) * g)[a]
 
     g, weights = series.rule
     finer = _nodes((g[1] - g[0]) / math.sqrt(3))
@@ -182,8 +182,7 @@ class Coefficients:
 
     def __init__(self, series: Series, q: np.ndarray, orders, terms: int, slopes: int):
         g, weights = series.rule
-        highest = 8 * math.ceil((max(*orders, 2 * slopes) + 1) / 8) - 1
-        values = derivatives(series.activation, highest, np.sqrt(q)[:, None] * g)
+        values = derivatives(series.activation, max(*orders, 2 * slopes), np.sqrt(q)[:, None] * g)
         self.orders = {a: values[a] @ weights[series.kept(a, terms)].T for a in orders}
         self.slopes = [
             0.5**i * sum(math.comb(2 * i, r) * (values[r] * values[2 * i - r]) for r in range(2 * i + 1)) @ weights[0]

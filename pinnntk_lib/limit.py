@@ -31,7 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_count, check_finite, check_operators, check_points
+from pinnntk_lib._check import check_count, check_finite, check_operators, check_other_points, check_points
 from pinnntk_lib.hermite import (
     MOST_TERMS,
     Coefficients,
@@ -137,15 +137,10 @@ def _kernel(tangent, model, conditions, points, other_points, at, variances, rto
     operators, memory = check_operators(conditions), check_count("memory", memory)
     points = check_points(points, operators)
     cross = other_points is not None
-    others = (
-        check_points(other_points, [name for name in points if name in other_points], "other_points")
-        if cross
-        else points
-    )
-    for name, given in (("points", points), ("other_points", others)):
-        d = next(iter(given.values())).shape[1]
-        if d != model.dim:
-            raise ValueError(f"{name}: expected points of dimension {model.dim}, as the model's, got {d}")
+    others = check_other_points(other_points, points) if cross else points
+    d = next(iter(points.values())).shape[1]
+    if d != model.dim:
+        raise ValueError(f"points: expected points of dimension {model.dim}, as the model's, got {d}")
     rows = {name: _condition(model, name, operators[name], x, at) for name, x in points.items()}
     columns = {name: _condition(model, name, operators[name], x, at) for name, x in others.items()} if cross else rows
     sizes = [float((c.x**2).mean(axis=1).max()) for c in (*rows.values(), *columns.values())]
@@ -156,8 +151,6 @@ def _kernel(tangent, model, conditions, points, other_points, at, variances, rto
             again = not cross and j < i
             blocks[a, b] = blocks[b, a].T if again else _block(network, tangent, rows[a], columns[b], memory)
     matrix = np.block([[blocks[a, b] for b in columns] for a in rows])
-    if not cross:
-        matrix = (matrix + matrix.T) / 2
     dtype, error = jnp.result_type(*points.values()), max(_error(network, tangent, c) for c in rows.values())
     return NTK(jnp.asarray(matrix, dtype), _sizes(rows), _sizes(columns) if cross else None, error=error)
 
@@ -232,7 +225,8 @@ def _block(network, tangent, first, second, memory, factor=1.0):
     """``L_a L_b`` of a kernel for all pairs, some rows at a time: (n * outputs, m * outputs)."""
     keep = frozenset(alpha + beta for alpha in first.exponents for beta in second.exponents)
     needed = _needed(network.layers, first.order, second.order, factor)
-    firsts, seconds = _layers(network, first, needed, 0), _layers(network, second, needed, 1)
+    firsts = _layers(network, first, needed, 0)
+    seconds = firsts if first is second else _layers(network, second, needed, 1)
     n, m = len(first.x), len(second.x)
     workers = min(os.cpu_count() or 1, 8)
     # a pair's powers, and their products with coefficients; its polynomials

@@ -16,7 +16,14 @@ from itertools import accumulate
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_conditions, check_count, check_operators, check_params, check_points
+from pinnntk_lib._check import (
+    check_conditions,
+    check_count,
+    check_operators,
+    check_other_points,
+    check_params,
+    check_points,
+)
 from pinnntk_lib.gram import diagonal, gram, sharded_gram
 from pinnntk_lib.graph import nbytes
 from pinnntk_lib.structured import Path, Plan, make_plan
@@ -143,7 +150,7 @@ def ntk(
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
     cross = other_points is not None
-    others = _other_points(other_points, points) if cross else None
+    others = check_other_points(other_points, points) if cross else None
     plan = _plan(setting, tuple(len(x) for x in points.values()), method, True, memory)
     rows = tuple((plan.features[name], x) for name, x in points.items())
     columns = tuple((plan.features[name], x) for name, x in others.items()) if cross else None
@@ -195,18 +202,6 @@ def setting_of(apply, params, conditions, points):
         (x.shape[1:], jnp.result_type(*points.values())),
     )
     return setting, leaves, points
-
-
-def _other_points(other_points, points):
-    """Checked points of some of the conditions."""
-    names = list(points)
-    if isinstance(other_points, Mapping):  # some of the conditions will do
-        names = [name for name in points if name in other_points] or names
-    others = check_points(other_points, names, name="other_points")
-    d, other = (next(iter(p.values())).shape[1] for p in (points, others))
-    if d != other:
-        raise ValueError(f"other_points: expected points of dimension {d}, as in points, got {other}")
-    return others
 
 
 def residuals_of(setting):

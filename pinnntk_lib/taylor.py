@@ -22,7 +22,8 @@ HIGHEST_ORDER = 8
 
 def indices(d: int, order: int) -> list[Index]:
     """The exponents of ``d`` variables whose sum is ``order``."""
-    return [alpha for alpha in itertools.product(range(order + 1), repeat=d) if sum(alpha) == order]
+    variables = itertools.combinations_with_replacement(range(d), order)
+    return [tuple(chosen.count(i) for i in range(d)) for chosen in variables]
 
 
 def closure(exponents: Iterable[Index]) -> frozenset[Index]:
@@ -99,7 +100,7 @@ def _applied(operator, u, v, parameters, points):
             (jnp.ones_like(x[0]),),
         )[1]
 
-    values = jnp.stack([jax.vmap(lambda x, parameter=parameter: at(x, parameter))(points) for parameter in parameters])
+    values = jnp.stack([jax.vmap(partial(at, parameter=parameter))(points) for parameter in parameters])
     return values.reshape(*values.shape[:2], -1)
 
 

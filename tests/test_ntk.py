@@ -85,12 +85,7 @@ def test_it_is_what_a_gradient_step_does(poisson):
     model, params, problem, points = poisson
 
     def residuals(params):
-        return jnp.concatenate(
-            [
-                jax.vmap(lambda x, c=c: c.residual(lambda y: model.apply(params, y), x))(points[name])
-                for name, c in problem.conditions.items()
-            ]
-        )
+        return jnp.concatenate(list(problem.residuals(lambda x: model.apply(params, x), points).values()))
 
     def loss(params):
         r = residuals(params)
