@@ -405,7 +405,7 @@ def _check_model(model):
         raise TypeError(f"model: expected a pinnntk_lib.MLP, whose limit is known, got {type(model).__name__}")
     if model.parameterization != "ntk":
         raise ValueError(
-            "model: expected parameterization='ntk', got 'standard', whose kernel grows with the width without limit"
+            "model: expected parameterization='ntk', got 'standard', whose kernel has no limit"
         )
 
 

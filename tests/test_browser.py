@@ -15,7 +15,15 @@ import pytest
 pytestmark = pytest.mark.browser
 
 HTML = Path(__file__).parents[1] / "_build" / "html"
-PAGES = ["book/intro.html", "book/01-when-pinns-fail.html", "book/computing-the-kernel.html"]
+PAGES = [
+    "book/intro.html",
+    "book/01-when-pinns-fail.html",
+    "book/02-the-ntk-in-one-sitting.html",
+    "book/03-deriving-the-pinn-ntk.html",
+    "book/04-infinite-width-at-initialisation.html",
+    "book/05-infinite-width-during-training.html",
+    "book/computing-the-kernel.html",
+]
 CHAPTER = PAGES[1]
 PICTURE = ".widget-html img:visible"
 # html-manager's own validator says this of its own schema, on every page with a widget; any other warning counts.
