@@ -29,7 +29,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	|| { echo "The packages could not be installed: is there a network? ($(VENV)/install.log has the details)" >&2; exit 1; }
 	@touch $@
 
-book: $(INSTALLED) ## execute and build the book (what has not changed comes from a cache)
+book: $(INSTALLED) ## build the book, executing what has changed since its outputs were stored
 	@rm -rf _build/html
 	@$(BIN)/jupyter-book build . --all -W --keep-going --path-output .
 	@echo; echo "The book is ready: open file://$(CURDIR)/$(BOOK), or run 'make serve'."

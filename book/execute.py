@@ -9,6 +9,11 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+BOOK = Path(__file__).parent
+sys.path.insert(0, str(BOOK / "_ext"))
+
+from book_setup import made_by  # noqa: E402 -- its folder is no package
+
 
 def main(paths):
     for path in map(Path, paths):
@@ -22,6 +27,7 @@ def main(paths):
         ).execute()
         # The kernel writes its own version here.
         notebook.metadata.language_info = {"name": "python"}
+        notebook.metadata.made_by = made_by(BOOK.parent, notebook)
         nbformat.write(notebook, path)
         print(path)
 

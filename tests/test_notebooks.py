@@ -1,6 +1,8 @@
 """The notebooks as regression tests: what keeps those tests honest."""
 
+import importlib.util
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,35 @@ def test_every_picture_has_alternative_text(path):
     for cell in code_cells(path):
         if any("image/png" in output.get("data", {}) for output in cell.outputs):
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40
+
+
+@pytest.fixture(scope="module")
+def made_by():
+    path = BOOK / "_ext/book_setup.py"
+    specification = importlib.util.spec_from_file_location(path.stem, path)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module.made_by
+
+
+def test_stored_outputs_are_reused_only_for_the_code_that_made_them(made_by, tmp_path):
+    """A word of prose changes nothing; a character of code, of the library or of a recorded run does."""
+    for name in ("pinnntk_lib", "book/data"):
+        shutil.copytree(BOOK.parent / name, tmp_path / name)
+    shutil.copy(BOOK.parent / "requirements.lock", tmp_path)
+    notebook = read(NOTEBOOKS[0])
+    first = made_by(tmp_path, notebook)
+    prose, code = (next(cell for cell in notebook.cells if cell.cell_type == kind) for kind in ("markdown", "code"))
+    prose.source += " more"
+    assert made_by(tmp_path, notebook) == first
+    code.source += " "
+    assert made_by(tmp_path, notebook) != first
+    code.source = code.source[:-1]
+    for path in ("pinnntk_lib/ntk.py", "book/data/poisson-seeds.json", "requirements.lock"):
+        before = made_by(tmp_path, notebook)
+        with open(tmp_path / path, "a") as file:
+            file.write(" ")
+        assert made_by(tmp_path, notebook) != before
 
 
 @pytest.mark.slow

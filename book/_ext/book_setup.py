@@ -3,6 +3,10 @@
 from hashlib import sha256
 from pathlib import Path
 
+import nbformat
+from jupyter_cache import get_cache
+from jupyter_cache.base import CacheBundleIn
+
 
 def digest(root: Path) -> str:
     """A digest of what a notebook's outputs depend on besides itself: the library, recorded runs, and versions."""
@@ -18,12 +22,27 @@ def digest(root: Path) -> str:
     return content.hexdigest()[:16]
 
 
+def made_by(root: Path, notebook) -> str:
+    """A digest of all that a notebook's outputs depend on: its code, and the above. `execute.py` stores it."""
+    content = sha256(digest(root).encode())
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            content.update(cell.source.encode() + b"\0")
+    return content.hexdigest()[:16]
+
+
 def place_cache(app, config):
     """The cache of executed notebooks is reused while their code is unchanged, whatever it imports: so its place
-    carries the digest."""
-    config.nb_execution_cache_path = str(
-        Path(app.outdir).parent / ".jupyter_cache" / digest(Path(app.srcdir))
-    )
+    carries the digest. Notebooks whose stored outputs are those of their present code, library and data are put
+    into it as they are, and need no execution."""
+    root = Path(app.srcdir)
+    place = str(Path(app.outdir).parent / ".jupyter_cache" / digest(root))
+    config.nb_execution_cache_path = place
+    for path in sorted(root.glob("book/*.ipynb")):
+        notebook = nbformat.read(path, as_version=4)
+        if notebook.metadata.get("made_by") == made_by(root, notebook):
+            bundle = CacheBundleIn(notebook, str(path))
+            get_cache(place).cache_notebook_bundle(bundle, overwrite=True)
 
 
 def drop_thebe(app, page, template, context, doctree):
