@@ -25,6 +25,8 @@ PAGES = [
     "book/computing-the-kernel.html",
 ]
 CHAPTER = PAGES[1]
+# pages with a widget, and where its sliders end when the first is at its least value, the second at its largest
+WIDGETS = {PAGES[1]: "width 10, learning rate 0.1", PAGES[5]: "width 16, learning rate 0.05"}
 PICTURE = ".widget-html img:visible"
 # html-manager's own validator says this of its own schema, on every page with a widget; any other warning counts.
 HARMLESS = "strict mode: use allowUnionTypes"
@@ -116,8 +118,9 @@ def test_maths_is_typeset(visit):
 
 
 @pytest.mark.parametrize("protocol", ["http", "file"])
-def test_the_widget_by_keyboard(visit, site, protocol):
-    page = visit(CHAPTER, root=site if protocol == "http" else HTML.as_uri())
+@pytest.mark.parametrize("path", WIDGETS)
+def test_the_widget_by_keyboard(visit, site, path, protocol):
+    page = visit(path, root=site if protocol == "http" else HTML.as_uri())
     page.wait_for_selector(PICTURE)
     width, rate = page.locator(".noUi-handle").all()
     seen = {picture(page)}
@@ -132,7 +135,7 @@ def test_the_widget_by_keyboard(visit, site, protocol):
     width.focus()
     page.keyboard.press("Home")
     seen.add(changed(page, seen))
-    assert "width 10, learning rate 0.1" in picture(page)
+    assert WIDGETS[path] in picture(page)
 
 
 def test_the_widget_by_mouse(visit):
@@ -146,8 +149,9 @@ def test_the_widget_by_mouse(visit):
     assert "width 500, learning rate 1e-05" in changed(page, {before})
 
 
-def test_three_pictures_at_a_time_and_no_dead_button(visit):
-    page = visit(CHAPTER)
+@pytest.mark.parametrize("path", WIDGETS)
+def test_three_pictures_at_a_time_and_no_dead_button(visit, path):
+    page = visit(path)
     page.wait_for_selector(PICTURE)
     assert page.locator(PICTURE).count() == 3
     assert page.locator(".pn-needs-kernel").count() == 1
