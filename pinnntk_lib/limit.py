@@ -404,9 +404,7 @@ def _check_model(model):
     if not isinstance(model, MLP):
         raise TypeError(f"model: expected a pinnntk_lib.MLP, whose limit is known, got {type(model).__name__}")
     if model.parameterization != "ntk":
-        raise ValueError(
-            "model: expected parameterization='ntk', got 'standard', whose kernel has no limit"
-        )
+        raise ValueError("model: expected parameterization='ntk', got 'standard', whose kernel has no limit")
 
 
 def _network(model, reach, variances, rtol):
