@@ -14,19 +14,15 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-HTML = Path(__file__).parents[1] / "_build" / "html"
-PAGES = [
-    "book/intro.html",
-    "book/01-when-pinns-fail.html",
-    "book/02-the-ntk-in-one-sitting.html",
-    "book/03-deriving-the-pinn-ntk.html",
-    "book/04-infinite-width-at-initialisation.html",
-    "book/05-infinite-width-during-training.html",
-    "book/computing-the-kernel.html",
-]
-CHAPTER = PAGES[1]
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
+PAGES = ["book/intro.html", *sorted(f"book/{path.stem}.html" for path in ROOT.glob("book/*.ipynb"))]
+CHAPTER = "book/01-when-pinns-fail.html"
 # pages with a widget, and where its sliders end when the first is at its least value, the second at its largest
-WIDGETS = {PAGES[1]: "width 10, learning rate 0.1", PAGES[5]: "width 16, learning rate 0.05"}
+WIDGETS = {
+    CHAPTER: "width 10, learning rate 0.1",
+    "book/05-infinite-width-during-training.html": "width 16, learning rate 0.05",
+}
 PICTURE = ".widget-html img:visible"
 # html-manager's own validator says this of its own schema, on every page with a widget; any other warning counts.
 HARMLESS = "strict mode: use allowUnionTypes"

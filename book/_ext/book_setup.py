@@ -38,11 +38,12 @@ def place_cache(app, config):
     root = Path(app.srcdir)
     place = str(Path(app.outdir).parent / ".jupyter_cache" / digest(root))
     config.nb_execution_cache_path = place
+    cache = get_cache(place)
     for path in sorted(root.glob("book/*.ipynb")):
         notebook = nbformat.read(path, as_version=4)
         if notebook.metadata.get("made_by") == made_by(root, notebook):
             bundle = CacheBundleIn(notebook, str(path))
-            get_cache(place).cache_notebook_bundle(bundle, overwrite=True)
+            cache.cache_notebook_bundle(bundle, overwrite=True)
 
 
 def drop_thebe(app, page, template, context, doctree):
