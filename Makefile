@@ -59,6 +59,7 @@ outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place,
 benchmarks: $(INSTALLED) ## time the kernel's computation and store the results, which the book shows (half an hour; OTHERS="--torch PYTHON ...")
 	$(BIN)/python tests/benchmarks/run.py --out book/data/benchmarks.json $(OTHERS)
 	$(BIN)/python tests/benchmarks/devices.py --out book/data/devices.json
+	$(BIN)/python tests/benchmarks/training.py --out book/data/training-speed.json
 
 lock: ## refresh requirements.lock from requirements.txt (needs uv)
 	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --upgrade requirements.txt -o requirements.lock

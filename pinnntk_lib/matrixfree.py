@@ -119,7 +119,8 @@ def _product(apply, params, conditions, points, memory):
 @lru_cache(maxsize=128)
 def _graphs(setting):
     """Each condition's residual ``(leaves, x) -> (outputs,)``, its duplicates merged."""
-    return residual_graphs(*residuals_of(setting))
+    with jax.default_matmul_precision("highest"):
+        return residual_graphs(*residuals_of(setting))
 
 
 def _at_points(graph, x):

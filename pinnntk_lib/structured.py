@@ -221,8 +221,7 @@ def residual_graphs(residuals, params, x) -> dict[str, Graph]:
     def flat(residual):
         return lambda leaves, x: jnp.reshape(residual(jax.tree.unflatten(treedef, leaves), x), -1)
 
-    with jax.default_matmul_precision("highest"):
-        return {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
+    return {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
 
 
 def make_plan(residuals, params, x, sizes, method: str, whole: bool, memory: int) -> Plan:
@@ -236,8 +235,9 @@ def make_plan(residuals, params, x, sizes, method: str, whole: bool, memory: int
         whole: whether all of the kernel is wanted, or its diagonal only.
         memory: bytes that a Jacobian may take before "auto" prefers its factors for their size.
     """
-    leaves, graphs = jax.tree.leaves(params), residual_graphs(residuals, params, x)
+    leaves = jax.tree.leaves(params)
     with jax.default_matmul_precision("highest"):
+        graphs = residual_graphs(residuals, params, x)
         outputs = {name: graph.avals[graph.outputs[0]].shape[0] for name, graph in graphs.items()}
         found, rows, reasons = reconciled(graphs, len(leaves))
         keys = list(reasons)

@@ -1,8 +1,9 @@
 """Training: gradient descent on the weighted sum of mean squared residuals, compiled, watched and resumable."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -12,9 +13,11 @@ import optax
 from tqdm.auto import tqdm
 
 from pinnntk_lib._check import check_conditions, check_count, check_params, check_points
+from pinnntk_lib.checkpoints import CheckpointError, Checkpoints
 from pinnntk_lib.dynamics import largest_stable_learning_rate
 from pinnntk_lib.ntk import ntk
 from pinnntk_lib.problems import Problem
+from pinnntk_lib.structured import residual_graphs
 from pinnntk_lib.weighting import Fixed, View
 
 __all__ = ["DivergenceError", "Result", "TrainState", "relative_l2_error", "train"]
@@ -40,13 +43,15 @@ class Result:
         history: NumPy arrays, a row every ``log_every`` steps, the first at step 0 and the last at the end:
             ``"step"`` (rows,); ``"losses"`` and ``"weights"``, ``{name: (rows,)}``, the unweighted mean squares and
             the weights in force at that step; ``"error"`` (rows,), the relative L2 error against the exact
-            solution, if there is one.
+            solution, if there is one; and what ``measure`` returned, (rows, ...).
         state: where training stopped; ``train(..., resume=result)`` goes on from it.
+        snapshots: ``{step: parameters}`` at the steps asked for.
         interrupted: whether it was stopped by Ctrl-C.
     """
 
     history: dict[str, Any]
     state: TrainState
+    snapshots: dict[int, Any] = field(default_factory=dict)
     interrupted: bool = False
 
     @property
@@ -88,7 +93,11 @@ def train(
     key: jax.Array | None = None,
     log_every: int = 100,
     test_points: jax.Array | None = None,
-    resume: Result | None = None,
+    measure: Callable[[Any], Mapping[str, Any]] | None = None,
+    snapshots: Iterable[int] = (),
+    checkpoints: str | Path | None = None,
+    checkpoint_every: int = 1000,
+    resume: Result | str | Path | None = None,
     progress: bool = True,
 ) -> Result:
     """Minimise ``sum_i lambda_i mean_i((L_i u - f_i)^2)`` over the model's parameters.
@@ -101,14 +110,24 @@ def train(
         apply: the model, ``(params, x of shape (d,)) -> scalar``.
         params: initial parameters, a pytree of floating-point arrays.
         problem: the conditions.
-        points: ``{name: (n, d) array}`` for all steps, or a function ``key -> points`` for fresh ones at each.
+        points: ``{name: (n, d) array}`` for all steps, or a function ``key -> points`` for fresh ones at each, such
+            as :class:`~pinnntk_lib.sampling.RandomPoints` or :class:`~pinnntk_lib.sampling.Minibatches`.
         optimizer: from optax.
         steps: the number of the last step, counted from 0 even when resuming.
         weights: ``{name: lambda}``, or a weighting such as :class:`~pinnntk_lib.weighting.NTKWeights`; all 1 if None.
         key: the random key of ``points``, if that is a function.
         log_every: steps between rows of the history.
         test_points: (m, d), where the error is measured; by default a regular grid of about a thousand.
-        resume: an earlier result, to go on from; ``params`` is then not used.
+        measure: ``params -> {name: array}``, whatever else each row shall have, for instance
+            ``lambda params: {"K": pn.ntk(apply, params, problem, points).matrix}``.
+        snapshots: steps at which the parameters are kept; the history has a row there too.
+        checkpoints: a directory to write checkpoints to, none if None. Each holds the state, the history and the
+            snapshots; the newest two are kept.
+        checkpoint_every: steps between them; one is written at the first row of the history so many steps after
+            the last, at the end and on Ctrl-C.
+        resume: an earlier result, or a directory of checkpoints, to go on from: with the other arguments as they
+            were, the result is bit for bit that of a run that was never stopped. Of ``params`` only the structure
+            is then used.
         progress: show a bar, once the run has taken two seconds.
 
     Returns:
@@ -117,6 +136,7 @@ def train(
     Raises:
         ValueError, TypeError: if an argument's shape, type, names or values do not fit; the message says which.
         DivergenceError: with the step, the losses and the stability bound, and everything up to the last row.
+        CheckpointError: if a checkpoint cannot be read, or not be written; then with everything so far.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -127,52 +147,83 @@ def train(
         ([0, 100, 200], ['r', 'u'])
     """
     steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
+    checkpoint_every = check_count("checkpoint_every", checkpoint_every)
+    snapshots = _snapshot_steps(snapshots, steps)
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer: expected an optax gradient transformation, got {optimizer!r}")
     weighting = weights if hasattr(weights, "update") and hasattr(weights, "init") else Fixed(weights)
     data, draw = _source(problem, points, key)
     error = _error_measure(apply, problem, test_points)
     names = list(problem.conditions)
-    if resume is None:
+    if isinstance(resume, Result):
+        before = resume
+    else:
         params = jax.tree.map(jnp.asarray, params)
         check_params(params)
         first_points, first_targets = draw(data, 0)
         check_conditions(apply, params, problem.operators, next(iter(first_points.values()))[0])
         _check_targets(problem, first_points, first_targets)
         state = TrainState(jnp.zeros((), int), params, optimizer.init(params), weighting.init(names))
-        rows = []
-    else:
-        state = resume.state
-        rows = [row for row in _rows(resume.history) if row["step"] < state.step]
+        before = (
+            Result({}, state)
+            if resume is None
+            else _unpacked(Checkpoints(resume, create=False).restore(), state, names)
+        )
+    store = _store(checkpoints, resume)
+    state, kept = before.state, dict(before.snapshots)
+    rows = [row for row in _rows(before.history) if row["step"] < state.step]
+
+    def so_far(state, **marks):
+        return Result(_history(rows), state, dict(kept), **marks)
+
+    def save(state):
+        if store is not None and rows:
+            try:
+                store.save(int(state.step), _packed(so_far(state)))
+            except CheckpointError as failed:
+                failed.result = so_far(state)
+                raise
 
     run = partial(_run, apply, tuple(problem.operators.items()), optimizer, weighting, draw, data)
     losses_at_0 = rows[0]["losses"].values() if rows else np.asarray(run(state, 1, np.inf)[1][0])
     limit = GROWTH_LIMIT * float(sum(losses_at_0)) or np.inf
     recorded = state  # the last one whose losses are known to be sound
-    bar = tqdm(total=steps, initial=int(state.step), disable=not progress, delay=2, unit="step")
+    saved = int(state.step)
+    bar = tqdm(total=steps, initial=saved, disable=not progress, delay=2, unit="step")
     with bar:
         try:
             while True:
                 step = int(state.step)
                 # The last row costs one step whose result is dropped, so that one compiled function serves all.
-                length = min(log_every - step % log_every, max(steps - step, 1))
-                reached, first, last = run(state, length, limit)
+                stops = [step - step % log_every + log_every, max(steps, step + 1), *(s for s in snapshots if s > step)]
+                reached, first, last = run(state, min(stops) - step, limit)
                 first, last = np.asarray(first), np.asarray(last)
                 if not _diverged(first, limit):
                     losses, weights = (dict(zip(names, values)) for values in first)
-                    rows.append({"step": step, "losses": losses, "weights": weights, **error(state.params)})
+                    row = {"step": step, "losses": losses, "weights": weights, **error(state.params)}
+                    row |= {} if measure is None else dict(measure(state.params))
+                    if rows and set(row) != set(rows[0]):
+                        raise ValueError(f"measure: expected the columns so far, {[*rows[0]]}, got {[*row]}")
+                    rows.append(row)
                     recorded = state
+                    if step in snapshots:
+                        kept[step] = state.params
+                    if step - saved >= checkpoint_every:
+                        save(state)
+                        saved = step
                 if _diverged(last, limit):
-                    so_far = Result(_history(rows), recorded)
-                    raise _divergence(apply, problem, draw(data, recorded.step)[0], int(reached.step) - 1, last, so_far)
+                    x = draw(data, recorded.step)[0]
+                    raise _divergence(apply, problem, x, int(reached.step) - 1, last, so_far(recorded))
                 if step >= steps:
                     break
                 state = reached
-                bar.update(length)
-                bar.set_postfix({name: f"{loss:.2e}" for name, loss in losses.items()}, refresh=False)
+                bar.update(min(stops) - step)
+                bar.set_postfix_str(_shown(row), refresh=False)
+            save(state)
         except KeyboardInterrupt:
-            return Result(_history(rows), state, interrupted=True)
-    return Result(_history(rows), state)
+            save(state)
+            return so_far(state, interrupted=True)
+    return so_far(state)
 
 
 def relative_l2_error(u: jax.Array, exact: jax.Array) -> jax.Array:
@@ -194,22 +245,34 @@ def _run(apply, operators, optimizer, weighting, draw, data, state, length, loss
     of losses and weights. Arrays, since every further value carried through the loop costs a microsecond a step.
     """
 
-    def losses(params, points, targets):
-        def u(y):
-            return apply(params, y)
+    def residual(operator):
+        return lambda params, x: operator(lambda y: apply(params, y), x)
 
-        return {
-            name: jnp.mean((jax.vmap(partial(operator, u))(points[name]) - targets[name]) ** 2)
-            for name, operator in operators
-        }
+    # Reverse mode would double what nested derivatives compute twice: it is merged before.
+    x = jax.eval_shape(draw, data, state.step)[0][operators[0][0]]
+    point = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+    graphs = residual_graphs({name: residual(operator) for name, operator in operators}, state.params, point)
+
+    def losses(params, points, targets):
+        leaves = jax.tree.leaves(params)
+
+        def mean_square(graph, x, target):
+            values = jax.vmap(lambda point: graph.run([*leaves, point])[0][0])(x)
+            return jnp.mean((values.reshape(target.shape) - target) ** 2)
+
+        return {name: mean_square(graph, points[name], targets[name]) for name, graph in graphs.items()}
 
     def step(state):
         points, targets = draw(data, state.step)
-        view = View(state.step, apply, state.params, dict(operators), points)
+
+        def unweighted(params):
+            return losses(params, points, targets)
+
+        view = View(state.step, apply, state.params, dict(operators), points, unweighted)
         weights, weighting_state = weighting.update(state.weighting_state, view)
 
         def loss(params):
-            components = losses(params, points, targets)
+            components = unweighted(params)
             return sum(weights[name] * components[name] for name in components), components
 
         gradient, components = jax.grad(loss, has_aux=True)(state.params)
@@ -308,18 +371,82 @@ def _error(apply, params, x, exact):
     return relative_l2_error(jax.vmap(partial(apply, params))(x), exact)
 
 
+# Rows are what training appends to; columns are what a reader plots, and what a checkpoint holds.
+
+
 def _history(rows):
     """Rows as columns, the conditions in the problem's order."""
     if not rows:
         return {}
-    return {
-        name: {key: np.array([row[name][key] for row in rows]) for key in first}
-        if isinstance(first, dict)
-        else np.array([row[name] for row in rows])
-        for name, first in rows[0].items()
-    }
+    if isinstance(rows[0], Mapping):
+        return {name: _history([row[name] for row in rows]) for name in rows[0]}
+    return np.stack([np.asarray(row) for row in rows])
 
 
 def _rows(history):
     """Columns as rows."""
-    return [jax.tree.map(lambda column: column[i], history) for i in range(len(history.get("step", ())))]  # noqa: B023
+    if isinstance(history, Mapping):
+        columns = {name: _rows(column) for name, column in history.items()}
+        return [dict(zip(columns, values)) for values in zip(*columns.values())]
+    return list(history)
+
+
+def _shown(row):
+    """A row in the progress bar."""
+    parts = [f"{name} {row['losses'][name]:.1e} x {row['weights'][name]:.2g}" for name in row["losses"]]
+    return ", ".join(parts + ([f"error {row['error']:.1e}"] if "error" in row else []))
+
+
+def _snapshot_steps(snapshots, steps):
+    if isinstance(snapshots, str) or not isinstance(snapshots, Iterable):
+        raise TypeError(f"snapshots: expected step numbers, got {snapshots!r}")
+    snapshots = list(snapshots)
+    for step in snapshots:
+        if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step <= steps:
+            raise ValueError(f"snapshots: expected steps from 0 to {steps}, got {step!r}")
+    return sorted({int(step) for step in snapshots})
+
+
+def _store(directory, resume):
+    """The checkpoints to write, in a directory that holds no other run's."""
+    if directory is None:
+        return None
+    store = Checkpoints(directory)
+    goes_on = isinstance(resume, str | Path) and Path(resume).absolute() == store.directory
+    if store.steps and not goes_on:
+        raise ValueError(
+            f"checkpoints: {store.directory} holds a run, up to step {store.steps[-1]}; pass it as resume to go on "
+            "with that run, or name another directory"
+        )
+    return store
+
+
+def _packed(result):
+    """A result as nested dicts of NumPy arrays, which a checkpoint can hold and give back with nothing else known."""
+    snapshots = {str(step): _leaves(params) for step, params in result.snapshots.items()}
+    return {"state": _leaves(result.state), "history": result.history, "snapshots": snapshots}
+
+
+def _unpacked(packed, like, names):
+    """The result again; ``like`` is a state of its structure."""
+    state, history = _unflattened(packed["state"], like), packed["history"]
+    # Dicts come back sorted: the conditions belong in the problem's order.
+    history |= {column: {name: history[column][name] for name in names} for column in ("losses", "weights")}
+    snapshots = {int(step): _unflattened(leaves, like.params) for step, leaves in packed.get("snapshots", {}).items()}
+    return Result(history, state, dict(sorted(snapshots.items())))
+
+
+def _leaves(tree):
+    return {str(i): np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(tree))}
+
+
+def _unflattened(leaves, like):
+    expected, treedef = jax.tree.flatten(like)
+    found = [leaves[key] for key in sorted(leaves, key=int)]
+    shapes = [[f"{leaf.dtype.name}{list(leaf.shape)}" for leaf in tree] for tree in (expected, found)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            "resume: expected the checkpoint of a run with these parameters, optimizer and weights, whose arrays are "
+            f"{', '.join(shapes[0])}; it has {', '.join(shapes[1])}"
+        )
+    return jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in found])

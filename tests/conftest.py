@@ -6,7 +6,7 @@ import pytest
 
 import pinnntk_lib as pn
 
-collect_ignore = ["sharded_program.py"]  # a program: importing it sets the number of devices
+collect_ignore = ["killed_program.py", "sharded_program.py"]  # programs, not tests
 
 # no deadline: the first example of a shape is compiled
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)

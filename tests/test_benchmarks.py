@@ -4,6 +4,7 @@ import json
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -32,6 +33,19 @@ def test_all_methods_agree(modules, equation):
         np.testing.assert_allclose(kernel, kernels[-1], rtol=1e-11, atol=1e-11 * np.abs(kernels[-1]).max())
     for diagonal in diagonals:
         np.testing.assert_allclose(diagonal, np.diag(kernels[-1]), rtol=1e-11)
+
+
+def test_all_ways_to_train_take_the_same_steps(monkeypatch):
+    """In double precision, from one start over the same batches."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import training
+
+    runs = training.methods(steps=3)
+    plain, channels, library = (jax.tree.leaves(runs[name]()) for name in ("plain", "channels", "library"))
+    for a, b, c in zip(plain, channels, library, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(c, a, rtol=1e-9, atol=1e-12)
+    sys.modules.pop("training")
 
 
 def test_the_recorded_run_is_of_these_cases(modules):

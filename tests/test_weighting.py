@@ -1,7 +1,9 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import pinnntk_lib as pn
 from pinnntk_lib.weighting import View
@@ -9,9 +11,20 @@ from pinnntk_lib.weighting import View
 SGD = optax.sgd(1e-6)
 
 
+def losses_of(setup, points):
+    model, _, problem, _ = setup
+
+    def losses(params):
+        residuals = problem.residuals(lambda x: model.apply(params, x), points)
+        return {name: jnp.mean(r**2) for name, r in residuals.items()}
+
+    return losses
+
+
 def weights_at(setup, weighting, points=None, step=0, state=None):
     model, params, problem, default = setup
-    view = View(jnp.asarray(step), model.apply, params, problem.operators, default if points is None else points)
+    points = default if points is None else points
+    view = View(jnp.asarray(step), model.apply, params, problem.operators, points, losses_of(setup, points))
     return weighting.update(weighting.init(list(problem.conditions)) if state is None else state, view)[0]
 
 
@@ -55,7 +68,7 @@ def test_the_schedule(poisson):
 
 def test_smoothing(poisson):
     new = weights_at(poisson, pn.NTKWeights())
-    old = {"u": jnp.asarray(10.0), "r": jnp.asarray(2.0)}
+    old = {"weights": {"u": jnp.asarray(10.0), "r": jnp.asarray(2.0)}, "points": {}}
     smooth = pn.NTKWeights(smoothing=0.75)
     assert np.isclose(weights_at(poisson, smooth, step=100, state=old)["u"], 0.75 * 10 + 0.25 * new["u"])
     # there is nothing to smooth at first
@@ -67,14 +80,124 @@ def test_a_condition_without_gradient_keeps_the_weights_finite():
         return params["a"] * x[0]  # u_xx is zero, whatever a
 
     setup = pn.MLP(1), {"a": jnp.array(2.0)}, pn.problems.Poisson1D(), pn.problems.Poisson1D().points(4)
-    view = View(jnp.asarray(0), apply, setup[1], setup[2].operators, setup[3])
-    weights, _ = pn.NTKWeights().update({"u": jnp.ones(()), "r": jnp.ones(())}, view)
+    view = View(jnp.asarray(0), apply, setup[1], setup[2].operators, setup[3], None)
+    weights, _ = pn.NTKWeights().update(pn.NTKWeights().init(["u", "r"]), view)
     assert weights == {"u": 1.0, "r": 1.0}
 
 
 def test_fixed_weights_are_those_given(poisson):
     assert weights_at(poisson, pn.Fixed({"u": 3, "r": 0.25})) == {"u": 3.0, "r": 0.25}
     assert weights_at(poisson, pn.Fixed()) == {"u": 1.0, "r": 1.0}
+
+
+def test_traces_on_points_of_their_own(poisson):
+    """All points while training sees a few, or a few of many: data, so that compiled code is shared."""
+    model, params, problem, points = poisson
+    everywhere = problem.points(40)
+    weights = weights_at(poisson, pn.NTKWeights(points=everywhere))
+    expected = weights_at(poisson, pn.NTKWeights(), everywhere)
+    assert np.isclose(weights["u"], expected["u"], rtol=1e-12)
+    assert not np.isclose(weights["u"], weights_at(poisson, pn.NTKWeights())["u"], rtol=1e-3)
+
+    def first(points):
+        result = pn.train(model.apply, params, problem, points_of_a_step, SGD, 5, pn.NTKWeights(points=points))
+        return result.history["weights"]["u"][0]
+
+    points_of_a_step = problem.points(4)
+    assert np.isclose(first(everywhere), expected["u"], rtol=1e-12)
+    size = pn.training._run._cache_size()
+    moved = jax.tree.map(lambda x: 0.5 * x, everywhere)
+    assert np.isclose(first(moved), weights_at(poisson, pn.NTKWeights(), moved)["u"], rtol=1e-12)
+    assert pn.training._run._cache_size() == size
+
+
+def test_gradient_norms(poisson, wave):
+    """The formula, term by term; it starts from weights of 1 and keeps nine tenths of them."""
+    for setup in (poisson, wave):
+        _, params, problem, points = setup
+        losses = losses_of(setup, points)
+        gradients = {name: ravel_pytree(gradient)[0] for name, gradient in jax.jacrev(losses)(params).items()}
+        weights = weights_at(setup, pn.GradientNormWeights())
+        for name, gradient in gradients.items():
+            expected = 0.9 + 0.1 * np.abs(gradients["r"]).max() / np.abs(gradient).mean()
+            assert np.isclose(weights[name], 1.0 if name == "r" else expected, rtol=1e-12)
+
+
+def test_gradient_norms_are_not_the_kernel(poisson):
+    """Doubling the targets changes the losses' gradients, and no kernel."""
+    model, params, problem, points = poisson
+
+    def doubled(condition):
+        return pn.Condition(condition.operator, lambda x: 2 * condition.target(x), condition.sampler)
+
+    conditions = {"u": problem.conditions["u"], "r": doubled(problem.conditions["r"])}
+    other = pn.Problem(conditions, problem.lower, problem.upper)
+    setups = (poisson, (model, params, other, points))
+    ntk = [weights_at(setup, pn.NTKWeights())["u"] for setup in setups]
+    norms = [weights_at(setup, pn.GradientNormWeights(smoothing=0))["u"] for setup in setups]
+    assert ntk[0] == ntk[1]
+    assert norms[1] > 1.5 * norms[0]
+
+
+def test_an_unknown_reference(poisson):
+    with pytest.raises(ValueError, match=r"reference: expected one of the conditions \['u', 'r'\], got 'f'"):
+        weights_at(poisson, pn.GradientNormWeights(reference="f"))
+
+
+def constant(losses, weighting, steps):
+    """The weights after some steps in which the losses stay what they are."""
+    losses = {name: jnp.asarray(loss) for name, loss in losses.items()}
+    state = weighting.init(list(losses))
+    for step in range(steps):
+        view = View(jnp.asarray(step), None, None, {}, {}, lambda params: losses)
+        weights, state = weighting.update(state, view)
+    return {name: float(weight) for name, weight in weights.items()}
+
+
+def test_uncertainty_weights_tend_to_one_over_the_losses():
+    weights = constant({"u": 0.02, "r": 400.0}, pn.UncertaintyWeights(learning_rate=0.1), 500)
+    assert np.isclose(weights["u"], 1 / 0.02, rtol=1e-6)
+    assert np.isclose(weights["r"], 1 / 400, rtol=1e-6)
+    bounded = constant({"u": 0.0, "r": 1.0}, pn.UncertaintyWeights(learning_rate=1.0, largest=30.0), 100)
+    assert np.isclose(bounded["u"], 30.0)
+
+
+def test_relative_loss_weights():
+    weighting = pn.RelativeLossWeights(alpha=0.5, rho=0.5, temperature=2.0)
+    # nothing has changed: all weights 1
+    assert constant({"u": 3.0, "r": 5.0, "ut": 1.0}, weighting, 4) == pytest.approx({"u": 1, "r": 1, "ut": 1})
+    # u halves and r stays: by hand
+    state = weighting.init(["u", "r"])
+    for step, losses in enumerate(({"u": 4.0, "r": 1.0}, {"u": 2.0, "r": 1.0})):
+        losses = {name: jnp.asarray(loss) for name, loss in losses.items()}
+        view = View(jnp.asarray(step), None, None, {}, {}, lambda params, losses=losses: losses)
+        weights, state = weighting.update(state, view)
+    softmax = 2 * np.exp(0.25) / (np.exp(0.25) + np.exp(0.5))
+    assert np.isclose(weights["u"], 0.5 * (0.5 * 1 + 0.5 * softmax) + 0.5 * softmax)
+    assert np.isclose(weights["u"] + weights["r"], 2)
+
+
+SCHEMES = [pn.NTKWeights(), pn.GradientNormWeights(), pn.UncertaintyWeights(), pn.RelativeLossWeights()]
+
+
+@pytest.mark.parametrize("weighting", SCHEMES, ids=lambda weighting: type(weighting).__name__)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_scheme_trains_resumes_and_keeps_the_precision(wave, weighting, dtype):
+    model, params, problem, points = wave
+    params, points = jax.tree.map(lambda leaf: leaf.astype(dtype), (params, points))
+    optimizer = optax.adam(1e-3)
+
+    def train(steps, resume=None):
+        return pn.train(model.apply, params, problem, points, optimizer, steps, weighting, log_every=5, resume=resume)
+
+    whole, resumed = train(200), train(200, train(100))
+    assert all((a == b).all() for a, b in zip(*map(jax.tree.leaves, (whole.state, resumed.state))))
+    assert jax.tree.leaves(whole.params)[0].dtype == dtype
+    weights = np.array([*whole.history["weights"].values()])
+    assert (np.isfinite(weights) & (weights > 0)).all()
+    assert np.ptp(weights, axis=1).max() > 0.01  # they adapt
+    total = sum(whole.history["losses"].values())
+    assert total[-1] < total[0] / 2
 
 
 @pytest.mark.parametrize(
@@ -89,6 +212,28 @@ def test_fixed_weights_are_those_given(poisson):
 def test_bad_input(arguments, error, message):
     with pytest.raises(error, match=message):
         pn.NTKWeights(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "arguments", "message"),
+    [
+        (pn.GradientNormWeights, {"every": 0}, "every: expected a positive integer, got 0"),
+        (pn.GradientNormWeights, {"smoothing": 1.0}, r"smoothing: expected a number in \[0, 1\), got 1.0"),
+        (pn.UncertaintyWeights, {"learning_rate": 0}, "learning_rate: expected a positive number, got 0"),
+        (pn.UncertaintyWeights, {"largest": -1}, "largest: expected a positive number, got -1"),
+        (pn.RelativeLossWeights, {"temperature": 0}, "temperature: expected a positive number, got 0"),
+        (pn.RelativeLossWeights, {"rho": 1}, r"rho: expected a number in \[0, 1\), got 1"),
+    ],
+)
+def test_bad_input_of_the_other_schemes(scheme, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        scheme(**arguments)
+
+
+def test_points_with_unknown_names(poisson):
+    points = {"b": jnp.ones((2, 1))}
+    with pytest.raises(ValueError, match=r"points: expected the conditions \['u', 'r'\], got unknown \['b'\]"):
+        weights_at(poisson, pn.NTKWeights(points=points))
 
 
 def test_the_weights_of_a_loss_with_unknown_names(poisson):

@@ -106,20 +106,10 @@ def measured(python, module, method, case, rounds, cache):
 
 
 def machine():
-    model = next(
-        (
-            line.split(":")[1].strip()
-            for line in Path("/proc/cpuinfo").read_text().splitlines()
-            if line.startswith("model name")
-        ),
-        platform.processor(),
-    )
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-    }
+    # imported here: this program also runs the methods of others, in environments without this library
+    from pinnntk_lib import experiments
+
+    return experiments.machine() | {"python": platform.python_version()}
 
 
 def main(arguments):

@@ -1,0 +1,86 @@
+"""Samplers: functions ``key -> points`` that give training fresh points at each step.
+
+Compiled code is kept for equal samplers, so each is a frozen dataclass, as weightings are.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import jax
+
+from pinnntk_lib._check import check_count, check_names, check_points
+from pinnntk_lib.problems import Problem
+
+__all__ = ["Minibatches", "RandomPoints"]
+
+
+def _sizes(n, names):
+    """``{name: number}`` from one number or such a mapping, as pairs: hashable."""
+    sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(names, n)
+    check_names("n", sizes, names)
+    return tuple((name, check_count(f"n for condition {name!r}", sizes[name])) for name in names)
+
+
+@dataclass(frozen=True)
+class RandomPoints:
+    """``n`` new random points of each condition: ``problem.points(n, key)``.
+
+    Attributes:
+        problem: the problem.
+        n: the number of points of each condition, or ``{name: number}``.
+
+    Raises:
+        ValueError, TypeError: if a number is not a positive integer, or ``n`` does not name each condition once.
+
+    Example:
+        >>> import jax, pinnntk_lib as pn
+        >>> sampler = RandomPoints(pn.problems.Wave1D(), {"u": 300, "ut": 100, "r": 300})
+        >>> {name: points.shape for name, points in sampler(jax.random.key(0)).items()}
+        {'u': (300, 2), 'ut': (100, 2), 'r': (300, 2)}
+    """
+
+    problem: Problem
+    n: int | Mapping[str, int]
+
+    def __post_init__(self):
+        object.__setattr__(self, "n", _sizes(self.n, self.problem.conditions))
+
+    def __call__(self, key: jax.Array) -> dict[str, jax.Array]:
+        return self.problem.points(dict(self.n), key)
+
+
+@dataclass(frozen=True, eq=False)
+class Minibatches:
+    """``n`` of a condition's given points, drawn without repetition within a batch.
+
+    Attributes:
+        points: ``{name: (N, d) array}``, all there are.
+        n: how many of each condition a batch has, or ``{name: number}``.
+
+    Raises:
+        ValueError, TypeError: if the points or the numbers do not fit, or a batch would have more points than there
+            are.
+
+    Example:
+        >>> import jax, pinnntk_lib as pn
+        >>> batch = Minibatches(pn.problems.Poisson1D().points(1000), {"u": 2, "r": 50})(jax.random.key(0))
+        >>> batch["r"].shape
+        (50, 1)
+    """
+
+    points: Mapping[str, jax.Array]
+    n: int | Mapping[str, int]
+
+    def __post_init__(self):
+        names = list(self.points) if isinstance(self.points, Mapping) else []
+        object.__setattr__(self, "points", check_points(self.points, names))
+        object.__setattr__(self, "n", _sizes(self.n, names))
+        for name, n in self.n:
+            if n > len(self.points[name]):
+                raise ValueError(f"n for condition {name!r}: expected at most {len(self.points[name])}, got {n}")
+
+    def __call__(self, key: jax.Array) -> dict[str, jax.Array]:
+        keys = jax.random.split(key, len(self.n))
+        return {
+            name: jax.random.choice(k, self.points[name], (n,), replace=False) for (name, n), k in zip(self.n, keys)
+        }

@@ -1,0 +1,52 @@
+"""A training run to be killed: ``python killed_program.py DIRECTORY``. It goes on from the checkpoints there.
+
+A line of ``DIRECTORY/rows`` for each row of the history, as it is made.
+"""
+
+import sys
+from pathlib import Path
+
+import jax
+import optax
+
+import pinnntk_lib as pn
+
+STEPS, LOG_EVERY, CHECKPOINT_EVERY = 4000, 10, 40
+
+
+def train(directory=None, note=lambda params: {}, **options):
+    problem = pn.problems.Poisson1D(a=4)
+    model = pn.MLP(width=10)
+    sampler = pn.RandomPoints(problem, 8)
+    if directory is not None:
+        checkpoints = directory / "checkpoints"
+        there = checkpoints if any(checkpoints.glob("[0-9]*")) else None
+        options = {"checkpoints": checkpoints, "checkpoint_every": CHECKPOINT_EVERY, "resume": there}
+    return pn.train(
+        model.apply,
+        model.init(jax.random.key(0)),
+        problem,
+        sampler,
+        optax.adam(1e-3),
+        STEPS,
+        pn.NTKWeights(every=30),
+        key=jax.random.key(1),
+        log_every=LOG_EVERY,
+        snapshots=(25, 1000),
+        measure=note,
+        progress=False,
+        **options,
+    )
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    directory = Path(sys.argv[1])
+    with (directory / "rows").open("a") as rows:
+
+        def note(params):
+            rows.write(".\n")
+            rows.flush()
+            return {}
+
+        train(directory, note)

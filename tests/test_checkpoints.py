@@ -1,0 +1,235 @@
+"""Checkpoints: what is saved is what was there, whatever happens while it is saved."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import killed_program
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+import pytest
+
+import pinnntk_lib as pn
+from pinnntk_lib.checkpoints import Checkpoints
+
+OPTIMIZER = optax.adam(1e-3)
+
+
+def train(setup, steps, **options):
+    model, params, problem, points = setup
+    options = {"weights": pn.NTKWeights(every=7), "log_every": 10, "checkpoint_every": 20, **options}
+    return pn.train(model.apply, params, problem, points, OPTIMIZER, steps, **options)
+
+
+def same(a, b):
+    """The same structure, dtypes and bits."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
+    return all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves))
+
+
+def same_run(a, b):
+    return same((a.state, a.history, a.snapshots), (b.state, b.history, b.snapshots))
+
+
+def test_resuming_from_a_directory_is_bit_identical(poisson, tmp_path):
+    whole = train(poisson, 60, snapshots=(0, 20, 50))
+    first = train(poisson, 40, snapshots=(0, 20), checkpoints=tmp_path)
+    assert not first.interrupted
+    # another run's parameters give the structure alone
+    model, params, problem, points = poisson
+    other = model, jax.tree.map(jnp.zeros_like, params), problem, points
+    resumed = train(other, 60, snapshots=(0, 20, 50), resume=tmp_path, checkpoints=tmp_path)
+    assert same_run(whole, resumed)
+    assert list(resumed.snapshots) == [0, 20, 50]
+    assert list(resumed.history["losses"]) == ["u", "r"]
+
+
+def test_the_newest_two_are_kept(poisson, tmp_path):
+    train(poisson, 95, checkpoints=tmp_path)
+    assert Checkpoints(tmp_path).steps == [80, 95]
+
+
+def test_single_precision_stays_single(poisson, tmp_path):
+    model, params, problem, points = poisson
+    single = model, *jax.tree.map(lambda leaf: leaf.astype(jnp.float32), (params,)), problem, points
+    first = train(single, 20, checkpoints=tmp_path)
+    assert same_run(first, train(single, 20, resume=tmp_path))
+
+
+def test_another_runs_directory_is_not_overwritten(poisson, tmp_path):
+    train(poisson, 20, checkpoints=tmp_path)
+    with pytest.raises(ValueError, match=r"checkpoints: .* holds a run, up to step 20; pass it as resume"):
+        train(poisson, 40, checkpoints=tmp_path)
+
+
+def test_a_checkpoint_of_another_network(poisson, tmp_path):
+    train(poisson, 20, checkpoints=tmp_path)
+    _, _, problem, points = poisson
+    model = pn.MLP(width=5)
+    with pytest.raises(ValueError, match=r"resume: expected the checkpoint of a run with .*float64\[5, 1\].*it has"):
+        train((model, model.init(jax.random.key(0)), problem, points), 40, resume=tmp_path)
+
+
+def test_nothing_to_resume(poisson, tmp_path):
+    with pytest.raises(pn.CheckpointError, match="resume: expected a directory with checkpoints, found none in"):
+        train(poisson, 20, resume=tmp_path)
+
+
+def test_a_path_that_is_no_directory(poisson, tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(pn.CheckpointError, match=rf"checkpoints: {file} cannot be used .*File exists"):
+        train(poisson, 20, checkpoints=file)
+    nowhere = tmp_path / "nowhere"
+    with pytest.raises(pn.CheckpointError, match=rf"checkpoints: {nowhere} cannot be used .*No such file"):
+        train(poisson, 20, resume=nowhere)
+    assert not nowhere.exists()
+
+
+def test_ctrl_c_leaves_a_checkpoint(poisson, tmp_path):
+    calls = []
+
+    def interrupt(params):
+        calls.append(1)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return {}
+
+    part = train(poisson, 60, measure=interrupt, checkpoints=tmp_path, checkpoint_every=1000)
+    assert part.interrupted
+    assert Checkpoints(tmp_path).steps == [30]
+    assert same_run(train(poisson, 60), train(poisson, 60, resume=tmp_path))
+
+
+def test_ctrl_c_in_the_middle_of_a_save_waits_until_it_is_complete(poisson, tmp_path, monkeypatch):
+    """Interrupted there, orbax may not be able to save again."""
+    save = ocp.CheckpointManager.save
+
+    def interrupted_save(manager, step, **arguments):
+        if step == 40:
+            os.kill(os.getpid(), signal.SIGINT)
+        return save(manager, step, **arguments)
+
+    monkeypatch.setattr(ocp.CheckpointManager, "save", interrupted_save)
+    part = train(poisson, 60, checkpoints=tmp_path)
+    assert part.interrupted
+    assert Checkpoints(tmp_path).steps == [20, 40]
+    assert same_run(train(poisson, 60), train(poisson, 60, resume=tmp_path))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def data_files(directory):
+    """The files with the arrays' values, largest first."""
+    return sorted((f for f in directory.rglob("d/*") if f.is_file()), key=lambda f: -f.stat().st_size)
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty", "remove"])
+def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_good(poisson, tmp_path, damage):
+    train(poisson, 40, checkpoints=tmp_path)
+    whole = train(poisson, 60)
+    newest = tmp_path / "40"
+    for file in data_files(newest):  # orbax writes some twice; which one it reads is its business
+        content = bytearray(file.read_bytes())
+        content[len(content) // 2] ^= 1
+        if damage == "remove":
+            file.unlink()
+        else:
+            file.write_bytes({"flip": content, "cut": content[: len(content) // 2], "empty": b""}[damage])
+    with pytest.raises(pn.CheckpointError, match=rf"{newest} is damaged .*; delete {newest} to go on from step 20"):
+        train(poisson, 60, resume=tmp_path)
+    subprocess.run(["rm", "-r", newest], check=True)
+    assert same_run(whole, train(poisson, 60, resume=tmp_path))
+
+
+def test_each_flipped_bit_is_noticed_or_harmless(poisson, tmp_path):
+    """orbax alone reads many a flipped bit of an array as if nothing were wrong."""
+    train(poisson, 20, checkpoints=tmp_path)
+    expected, rng, noticed = Checkpoints(tmp_path).restore(), random.Random(0), 0
+    for file in (f for f in (tmp_path / "20").rglob("*") if f.is_file()):
+        content = file.read_bytes()
+        for _ in range(10 if file in data_files(tmp_path) else 2):
+            damaged = bytearray(content)
+            damaged[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+            file.write_bytes(damaged)
+            try:
+                assert same(Checkpoints(tmp_path).restore(), expected)
+            except pn.CheckpointError:
+                noticed += 1
+        file.write_bytes(content)
+    assert noticed > 10
+
+
+def test_a_full_disk_loses_nothing(poisson, tmp_path):
+    """A limit on the size of a file stands in for the disk's."""
+    model, _, problem, points = poisson
+    model = pn.MLP(width=5000)  # 160 kB a checkpoint
+    setup = model, model.init(jax.random.key(0)), problem, points
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    calls = []
+
+    def fill_the_disk(params):
+        calls.append(1)
+        if len(calls) == 4:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+        return {}
+
+    try:
+        with pytest.raises(pn.CheckpointError) as caught:
+            train(setup, 60, measure=fill_the_disk, checkpoints=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = str(caught.value)
+    assert "the checkpoint of step 40 could not be written" in message
+    assert "the one of step 20 is whole" in message
+    assert caught.value.result.history["step"].tolist() == [0, 10, 20, 30, 40]
+    whole = train(setup, 60)
+    assert same_run(whole, train(setup, 60, resume=tmp_path))
+    assert same_run(whole, train(setup, 60, resume=caught.value.result))
+
+
+@pytest.mark.slow
+def test_twenty_kills_lose_only_what_came_since_the_last_checkpoint(tmp_path):
+    """SIGKILL at random moments, many of them in the middle of a save; each run goes on from what the last one left."""
+    program = Path(killed_program.__file__)
+    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
+    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    rows, rng = tmp_path / "rows", random.Random(0)
+    rows.touch()
+
+    def started():
+        return subprocess.Popen([sys.executable, program, tmp_path], env=environment, stderr=subprocess.PIPE, text=True)
+
+    reached = 0
+    for _ in range(20):
+        before = rows.stat().st_size
+        child = started()
+        while rows.stat().st_size == before:  # until it trains
+            assert child.poll() is None, child.stderr.read()
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, 0.6))
+        assert child.poll() is None, "the run is over before it could be killed: give it more steps"
+        child.send_signal(signal.SIGKILL)
+        child.communicate()
+        made = (rows.stat().st_size - before) // 2
+        last_row = reached + killed_program.LOG_EVERY * (made - 1)
+        left = [*Checkpoints(tmp_path / "checkpoints").steps, 0]
+        lost = last_row - max(left)
+        assert lost <= killed_program.CHECKPOINT_EVERY
+        reached = max(left)
+    assert reached > 0
+    child = started()
+    _, said = child.communicate()
+    assert child.returncode == 0, said
+    store = Checkpoints(tmp_path / "checkpoints")
+    assert store.steps[-1] == killed_program.STEPS
+    alone = killed_program.train(note=None)
+    assert same(store.restore(), pn.training._packed(alone))

@@ -1,0 +1,64 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import pinnntk_lib as pn
+
+
+def test_random_points_are_the_problems_own():
+    problem, key = pn.problems.Wave1D(), jax.random.key(3)
+    sizes = {"u": 6, "ut": 2, "r": 5}
+    drawn, expected = pn.RandomPoints(problem, sizes)(key), problem.points(sizes, key)
+    assert list(drawn) == list(expected)
+    assert all((drawn[name] == expected[name]).all() for name in expected)
+    assert {name: len(x) for name, x in pn.RandomPoints(problem, 4)(key).items()} == {"u": 4, "ut": 4, "r": 4}
+
+
+def test_a_minibatch_has_each_point_at_most_once_and_all_are_as_likely():
+    points = {"u": jnp.array([[0.0], [1.0]]), "r": jnp.linspace(0, 1, 20)[:, None]}
+    sampler = pn.Minibatches(points, {"u": 1, "r": 8})
+    batches = jax.vmap(sampler)(jax.random.split(jax.random.key(0), 2000))
+    r = np.asarray(batches["r"])[..., 0]
+    assert all(len(set(batch)) == 8 for batch in r.tolist())
+    counts = np.array([(r == x).sum() for x in np.asarray(points["r"])[:, 0]])
+    # 2000 draws of 8 in 20: 800 each, with a standard deviation of 22
+    assert counts.sum() == 16_000
+    assert (abs(counts - 800) < 110).all()
+
+
+def test_samplers_train_and_share_compiled_code(poisson):
+    model, params, problem, points = poisson
+    optimizer = optax.sgd(1e-6)
+    size = None
+    for seed in range(2):
+        pn.train(model.apply, params, problem, pn.RandomPoints(problem, 5), optimizer, 5, key=jax.random.key(seed))
+        assert size in (None, pn.training._run._cache_size())
+        size = pn.training._run._cache_size()
+    minibatches = pn.Minibatches(points, 3)
+    result = pn.train(model.apply, params, problem, minibatches, optimizer, 20, log_every=1, key=jax.random.key(0))
+    assert len(set(result.history["losses"]["r"].tolist())) == 21
+
+
+@pytest.mark.parametrize(
+    ("n", "error", "message"),
+    [
+        (0, ValueError, "n for condition 'u': expected a positive integer, got 0"),
+        (2.0, TypeError, "n for condition 'u': expected a positive integer, got 2.0"),
+        ({"u": 1}, ValueError, r"n: expected the conditions \['u', 'r'\], got missing \['r'\]"),
+        (11, ValueError, "n for condition 'u': expected at most 10, got 11"),
+    ],
+)
+def test_bad_input(poisson, n, error, message):
+    _, _, problem, points = poisson
+    with pytest.raises(error, match=message):
+        pn.Minibatches(points, n)
+    if n != 11:
+        with pytest.raises(error, match=message):
+            pn.RandomPoints(problem, n)
+
+
+def test_points_that_are_none():
+    with pytest.raises(TypeError, match=r"points: expected {name: \(n, d\) array}, got int"):
+        pn.Minibatches(3, 1)
