@@ -33,7 +33,19 @@ from pinnntk_lib.training import DivergenceError, Result, relative_l2_error, tra
 from pinnntk_lib.version import __version__
 from pinnntk_lib.weighting import NTKWeights
 
-__all__ = ["EXPERIMENTS", "Experiment", "Run", "Setting", "load", "machine", "notebook_start", "relative_change", "run"]
+__all__ = [
+    "EXPERIMENTS",
+    "Experiment",
+    "Run",
+    "Setting",
+    "load",
+    "machine",
+    "notebook_start",
+    "relative_change",
+    "run",
+    "start_of",
+    "versions",
+]
 
 
 @dataclass(frozen=True)
@@ -329,17 +341,17 @@ def _identity(name, seed):
         "seed": seed,
         "command": f"python -m pinnntk_lib run {name} --seed {seed}",
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "versions": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "jaxlib": jaxlib.__version__,
-            "optax": optax.__version__,
-            "numpy": np.__version__,
-            "pinnntk_lib": __version__,
-        },
+        "versions": versions(),
         "machine": machine(),
         "precision": jnp.zeros(()).dtype.name,
     }
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result depends on."""
+    packages = (jax, jaxlib, optax, np)
+    found = {package.__name__: package.__version__ for package in packages}
+    return {"python": platform.python_version()} | found | {"pinnntk_lib": __version__}
 
 
 def machine() -> dict[str, Any]:
