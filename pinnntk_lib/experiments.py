@@ -38,8 +38,10 @@ __all__ = [
     "Experiment",
     "Run",
     "Setting",
+    "flat",
     "load",
     "machine",
+    "nested",
     "notebook_start",
     "relative_change",
     "run",
@@ -300,9 +302,7 @@ def load(directory: str | Path) -> Run:
     record = json.loads((directory / "record.json").read_text())
     setting = EXPERIMENTS[record["experiment"]].setting()
     like = jax.eval_shape(lambda key: setting.start(setting.model, key), jax.random.key(0))
-    history, params, kernels = (
-        _nested(np.load(directory / f"{name}.npz")) for name in ("history", "params", "kernels")
-    )
+    history, params, kernels = (nested(np.load(directory / f"{name}.npz")) for name in ("history", "params", "kernels"))
     treedef = jax.tree.structure(like)
     return Run(
         record,
@@ -391,7 +391,7 @@ def _write(out, setting, record, result):
         for step, at in params.items()
     }
     flat = {f"{step}/{i:03d}": leaf for step, at in params.items() for i, leaf in enumerate(jax.tree.leaves(at))}
-    for name, arrays in (("history", _flat(result.history)), ("params", flat), ("kernels", kernels)):
+    for name, arrays in (("history", flat(result.history)), ("params", flat), ("kernels", kernels)):
         _replace(out / f"{name}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))
     _write_record(out, record)
 
@@ -408,7 +408,8 @@ def _replace(path, write):
     partial_file.replace(path)
 
 
-def _flat(tree):
+def flat(tree) -> dict[str, Any]:
+    """A history's nested dicts as one, its keys joined by ``/``: what a file of NumPy arrays can hold."""
     return {
         f"{name}/{inner}" if inner else name: values
         for name, column in tree.items()
@@ -416,7 +417,8 @@ def _flat(tree):
     }
 
 
-def _nested(arrays):
+def nested(arrays) -> dict[str, Any]:
+    """The inverse of :func:`flat`, from an open ``.npz`` file."""
     nested = {}
     for name in arrays.files:
         outer, _, inner = name.partition("/")
