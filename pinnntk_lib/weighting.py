@@ -129,9 +129,10 @@ class NTKWeights:
 class GradientNormWeights:
     """Learning-rate annealing of Wang, Teng and Perdikaris (2021): gradients of one magnitude for every condition.
 
-    ``lambda_i = max |grad L_r| / mean |grad L_i|``, over all parameters, with a moving average; 1 for the reference
-    condition ``r``. Several libraries call weights of this kind "NTK weights": they are not, they see the losses'
-    gradients and not the kernel.
+    ``lambda_i = max |grad L_r| / mean |grad lambda_i L_i|``, over all parameters, with a moving average; 1 for the
+    reference condition ``r``. The mean is of the loss as it is weighted, as in the paper's public code, so that a
+    constant ratio of gradients leads to its square root. Several libraries call weights of this kind "NTK weights":
+    they are not, they see the losses' gradients and not the kernel.
 
     Attributes:
         every: steps between updates.
@@ -163,7 +164,8 @@ class GradientNormWeights:
                 return jnp.abs(ravel_pytree(gradient)[0])
 
             sizes = {name: size(name) for name in state}
-            new = {name: _ratio(sizes[self.reference].max(), size.mean()) for name, size in sizes.items()}
+            largest = sizes[self.reference].max()
+            new = {name: _ratio(largest, state[name] * size.mean()) for name, size in sizes.items()}
             new[self.reference] = jnp.ones(())
             # The average starts at 1, as in the paper.
             return _smoothed(state, new, self.smoothing, 1)

@@ -112,14 +112,18 @@ def test_traces_on_points_of_their_own(poisson):
 
 
 def test_gradient_norms(poisson, wave):
-    """The formula, term by term; it starts from weights of 1 and keeps nine tenths of them."""
+    """The formula, term by term."""
     for setup in (poisson, wave):
         _, params, problem, points = setup
         losses = losses_of(setup, points)
         gradients = {name: ravel_pytree(gradient)[0] for name, gradient in jax.jacrev(losses)(params).items()}
-        weights = weights_at(setup, pn.GradientNormWeights())
+        old = {
+            name: jnp.asarray(weight) for name, weight in {"r": 1.0, "u": 3.0, "ut": 0.5}.items() if name in gradients
+        }
+        weights = weights_at(setup, pn.GradientNormWeights(), step=20, state=old)
         for name, gradient in gradients.items():
-            expected = 0.9 + 0.1 * np.abs(gradients["r"]).max() / np.abs(gradient).mean()
+            new = np.abs(gradients["r"]).max() / np.abs(old[name] * gradient).mean()
+            expected = 0.9 * old[name] + 0.1 * new
             assert np.isclose(weights[name], 1.0 if name == "r" else expected, rtol=1e-12)
 
 
@@ -137,6 +141,17 @@ def test_gradient_norms_are_not_the_kernel(poisson):
     norms = [weights_at(setup, pn.GradientNormWeights(smoothing=0))["u"] for setup in setups]
     assert ntk[0] == ntk[1]
     assert norms[1] > 1.5 * norms[0]
+
+
+def test_a_constant_ratio_of_gradients_leads_to_its_square_root():
+    """The two losses' gradients are 1 and 100, whatever the weights."""
+    weighting = pn.GradientNormWeights()
+    state = weighting.init(["u", "r"])
+    for step in range(0, 1000, 10):
+        losses = lambda params: {"u": params, "r": 100.0 * params}  # noqa: E731
+        view = View(jnp.asarray(step), None, jnp.ones(()), {}, {}, losses)
+        weights, state = weighting.update(state, view)
+    assert np.isclose(weights["u"], 10.0, rtol=1e-6)
 
 
 def test_an_unknown_reference(poisson):

@@ -1,0 +1,72 @@
+"""The recorded runs are of today's code: their first steps come out again, and what they claim follows from them."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import pinnntk_lib as pn
+from pinnntk_lib import experiments
+
+DATA = Path(__file__).parents[1] / "book" / "data"
+WAVES = sorted(DATA.glob("wave1d-*-seed*.npz"))
+ONE_EACH = list({file.stem.partition("-seed")[0]: file for file in reversed(WAVES)}.values())
+
+# Another processor rounds differently. Moving every initial parameter by one part in 1e7, as much as rounding does,
+# moved the first 200 steps' losses by up to 4e-5.
+TOLERANCE = 1e-3
+
+
+@pytest.fixture
+def single_precision():
+    """As the wave experiment is run."""
+    jax.config.update("jax_enable_x64", False)
+    yield
+    jax.config.update("jax_enable_x64", True)
+
+
+def load(file):
+    contents = np.load(file)
+    return json.loads(str(contents["record"])), experiments.nested(contents)
+
+
+@pytest.mark.parametrize("file", WAVES, ids=lambda file: file.stem)
+def test_a_record_is_whole(file):
+    record, contents = load(file)
+    name, _, seed = file.stem.rpartition("-seed")
+    assert record["command"] == f"python -m pinnntk_lib run {name} --seed {seed}"
+    setting = experiments.EXPERIMENTS[name].setting()
+    assert record["step"] == setting.steps == contents["step"][-1]
+    assert {"python", "jax", "optax"} <= set(record["versions"])
+    assert sum(session["seconds"] for session in record["sessions"]) > 60
+    x = setting.problem.grid(101)
+    error = pn.relative_l2_error(contents["field"].ravel(), setting.problem.exact(x))
+    # the same function on two grids, 101 and 200 a side
+    np.testing.assert_allclose(error, record["error"], rtol=0.05)
+    spectra = contents["spectrum"]
+    for step in setting.snapshots:
+        total = spectra[f"{step}/K"].sum()
+        traces = {block: spectra[f"{step}/K_{block}"].sum() for block in setting.kernel_points}
+        np.testing.assert_allclose(total, sum(traces.values()), rtol=1e-4)
+        if setting.weights is not None and step > 0:
+            # the weights in force at that step, from a batch: within the batches' scatter of those on the grid
+            row = contents["step"].tolist().index(step)
+            weights = {block: contents["weights"][block][row] for block in traces}
+            np.testing.assert_allclose([*weights.values()], [total / t for t in traces.values()], rtol=0.3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ONE_EACH, ids=lambda file: file.stem)
+def test_the_first_steps_come_out_again(file, single_precision):
+    record, contents = load(file)
+    setting = experiments.EXPERIMENTS[record["experiment"]].setting()
+    params, key = experiments.start_of(setting, record["seed"])
+    start = setting.model.apply, params, setting.problem, setting.points, setting.optimizer
+    history = pn.train(*start, 200, setting.weights, key=key, test_points=setting.test_points).history
+    for name in setting.problem.conditions:
+        for kind in ("losses", "weights"):
+            recorded = contents[kind][name][:3]
+            np.testing.assert_allclose(history[kind][name], recorded, rtol=TOLERANCE)
+    np.testing.assert_allclose(history["error"], contents["error"][:3], rtol=TOLERANCE)
