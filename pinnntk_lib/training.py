@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
-from pinnntk_lib._check import check_conditions, check_count, check_params, check_points
+from pinnntk_lib._check import check_conditions, check_count, check_names, check_params, check_points
 from pinnntk_lib.checkpoints import CheckpointError, Checkpoints
 from pinnntk_lib.dynamics import largest_stable_learning_rate
 from pinnntk_lib.ntk import ntk
@@ -155,20 +155,7 @@ def train(
     data, draw = _source(problem, points, key)
     error = _error_measure(apply, problem, test_points)
     names = list(problem.conditions)
-    if isinstance(resume, Result):
-        before = resume
-    else:
-        params = jax.tree.map(jnp.asarray, params)
-        check_params(params)
-        first_points, first_targets = draw(data, 0)
-        check_conditions(apply, params, problem.operators, next(iter(first_points.values()))[0])
-        _check_targets(problem, first_points, first_targets)
-        state = TrainState(jnp.zeros((), int), params, optimizer.init(params), weighting.init(names))
-        before = (
-            Result({}, state)
-            if resume is None
-            else _unpacked(Checkpoints(resume, create=False).restore(), state, names)
-        )
+    before = _before(apply, params, problem, optimizer, weighting, draw, data, resume)
     store = _store(checkpoints, resume)
     state, kept = before.state, dict(before.snapshots)
     rows = [row for row in _rows(before.history) if row["step"] < state.step]
@@ -407,6 +394,21 @@ def _snapshot_steps(snapshots, steps):
     return sorted({int(step) for step in snapshots})
 
 
+def _before(apply, params, problem, optimizer, weighting, draw, data, resume):
+    """The result to go on from: an earlier one, one from a directory, or that of no steps."""
+    if isinstance(resume, Result):
+        return resume
+    params, names = jax.tree.map(jnp.asarray, params), list(problem.conditions)
+    check_params(params)
+    points, targets = draw(data, 0)
+    check_conditions(apply, params, problem.operators, next(iter(points.values()))[0])
+    _check_targets(problem, points, targets)
+    state = TrainState(jnp.zeros((), int), params, optimizer.init(params), weighting.init(names))
+    if resume is None:
+        return Result({}, state)
+    return _unpacked(Checkpoints(resume, create=False).restore(), state, names)
+
+
 def _store(directory, resume):
     """The checkpoints to write, in a directory that holds no other run's."""
     if directory is None:
@@ -430,6 +432,7 @@ def _packed(result):
 def _unpacked(packed, like, names):
     """The result again; ``like`` is a state of its structure."""
     state, history = _unflattened(packed["state"], like), packed["history"]
+    check_names("resume", history["losses"], names)
     # Dicts come back sorted: the conditions belong in the problem's order.
     history |= {column: {name: history[column][name] for name in names} for column in ("losses", "weights")}
     snapshots = {int(step): _unflattened(leaves, like.params) for step, leaves in packed.get("snapshots", {}).items()}

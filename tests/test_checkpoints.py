@@ -79,6 +79,16 @@ def test_a_checkpoint_of_another_network(poisson, tmp_path):
         train((model, model.init(jax.random.key(0)), problem, points), 40, resume=tmp_path)
 
 
+def test_a_checkpoint_of_another_problem(poisson, tmp_path):
+    train(poisson, 20, checkpoints=tmp_path)
+    model, params, problem, points = poisson
+    names = {"u": "b", "r": "r"}
+    other = pn.Problem({names[n]: c for n, c in problem.conditions.items()}, problem.lower, problem.upper)
+    points = {names[n]: x for n, x in points.items()}
+    with pytest.raises(ValueError, match=r"resume: expected the conditions \['b', 'r'\], got unknown \['u'\]"):
+        train((model, params, other, points), 40, resume=tmp_path)
+
+
 def test_nothing_to_resume(poisson, tmp_path):
     with pytest.raises(pn.CheckpointError, match="resume: expected a directory with checkpoints, found none in"):
         train(poisson, 20, resume=tmp_path)

@@ -58,6 +58,25 @@ def test_history(poisson):
     assert history["weights"]["u"].tolist() == [1, 1, 1, 1]
 
 
+def test_snapshots_and_measures(poisson):
+    """Parameters at the steps asked for, with rows of their own; and whatever else a row shall have."""
+    model, params, problem, points = poisson
+
+    def kernel(params):
+        return {"K": pn.ntk(model.apply, params, problem, points).matrix}
+
+    result = train(poisson, 30, log_every=10, snapshots=[15, 0, 30], measure=kernel)
+    assert result.history["step"].tolist() == [0, 10, 15, 20, 30]
+    assert list(result.snapshots) == [0, 15, 30]
+    assert same(result.snapshots[0], params)
+    assert same(result.snapshots[15], train(poisson, 15).params)
+    assert same(result.snapshots[30], result.params)
+    assert result.history["K"].shape == (5, 20, 20)
+    assert same(result.history["K"][2], kernel(result.snapshots[15])["K"])
+    with pytest.raises(ValueError, match=r"measure: expected the columns so far, \[.*'K'\], got"):
+        train(poisson, 40, log_every=10, resume=result)
+
+
 def test_no_error_without_an_exact_solution(poisson):
     model, params, problem, points = poisson
     unknown = pn.Problem(problem.conditions, problem.lower, problem.upper)
@@ -203,6 +222,9 @@ def test_compiled_code_is_shared(poisson):
             ValueError,
             r"points: expected the conditions .* missing",
         ),
+        ({"snapshots": 5}, TypeError, "snapshots: expected step numbers, got 5"),
+        ({"snapshots": [0, 101]}, ValueError, "snapshots: expected steps from 0 to 100, got 101"),
+        ({"checkpoint_every": 0}, ValueError, "checkpoint_every: expected a positive integer, got 0"),
         ({"test_points": jnp.ones(5)}, ValueError, r"test_points: expected shape \(m, 1\), got \(5,\)"),
     ],
 )

@@ -7,36 +7,36 @@ from pathlib import Path
 
 import jax
 import matplotlib.pyplot as plt
-import optax
 
 import pinnntk_lib as pn
-from pinnntk_lib import plotting
+from pinnntk_lib import experiments, plotting
 
 jax.config.update("jax_enable_x64", True)
 
 
 def main():
-    problem = pn.problems.Poisson1D(a=4)
-    points = problem.points(100)
-    model = pn.MLP(100, **pn.normalization(points["r"]))
-    params = model.init(jax.random.key(0))
+    settings = {
+        "Equal weights": experiments.EXPERIMENTS["poisson1d-a4"].setting(),
+        "Weights from the NTK": experiments.EXPERIMENTS[
+            "poisson1d-adaptive"
+        ].setting(),
+    }
     plt.style.use(plotting.STYLE)
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
-    for ax, title, weights in zip(
-        axes,
-        ("Equal weights", "Weights from the NTK"),
-        (None, pn.NTKWeights(every=100)),
-    ):
+    for ax, (title, setting) in zip(axes, settings.items()):
+        params, _ = experiments.start_of(setting, seed=0)
         run = pn.train(
-            model.apply,
+            setting.model.apply,
             params,
-            problem,
-            points,
-            optax.sgd(1e-5),
-            40_000,
-            weights,
+            setting.problem,
+            setting.points,
+            setting.optimizer,
+            setting.steps,
+            setting.weights,
         )
-        plotting.solution(model.apply, run.params, problem, ax)
+        plotting.solution(
+            setting.model.apply, run.params, setting.problem, ax
+        )
         ax.set_title(
             f"{title}: relative error {run.history['error'][-1]:.2g}"
         )

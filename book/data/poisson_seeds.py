@@ -14,33 +14,30 @@ from pathlib import Path
 
 import jax
 import numpy as np
-import optax
 
 import pinnntk_lib as pn
+from pinnntk_lib import experiments
 
 jax.config.update("jax_enable_x64", True)
 
 
 def main(seeds: int):
-    problem = pn.problems.Poisson1D(a=4)
-    points = problem.points(100)
-    model = pn.MLP(100, **pn.normalization(points["r"]))
-    optimizer = optax.sgd(1e-5)
-    start, errors = time.perf_counter(), {"plain": [], "adaptive": []}
+    settings = {
+        name: experiments.EXPERIMENTS[f"poisson1d-{experiment}"].setting()
+        for name, experiment in (("plain", "a4"), ("adaptive", "adaptive"))
+    }
+    start, errors = time.perf_counter(), {name: [] for name in settings}
     for seed in range(seeds):
-        params = model.init(jax.random.key(seed))
-        for name, weights in (
-            ("plain", None),
-            ("adaptive", pn.NTKWeights(every=100)),
-        ):
+        for name, setting in settings.items():
+            params, _ = experiments.start_of(setting, seed)
             result = pn.train(
-                model.apply,
+                setting.model.apply,
                 params,
-                problem,
-                points,
-                optimizer,
-                40_000,
-                weights,
+                setting.problem,
+                setting.points,
+                setting.optimizer,
+                setting.steps,
+                setting.weights,
                 progress=False,
             )
             errors[name].append(float(result.history["error"][-1]))
