@@ -390,8 +390,8 @@ def _write(out, setting, record, result):
         str(step): ntk(setting.model.apply, at, setting.problem, setting.kernel_points).matrix
         for step, at in params.items()
     }
-    flat = {f"{step}/{i:03d}": leaf for step, at in params.items() for i, leaf in enumerate(jax.tree.leaves(at))}
-    for name, arrays in (("history", flat(result.history)), ("params", flat), ("kernels", kernels)):
+    leaves = {f"{step}/{i:03d}": leaf for step, at in params.items() for i, leaf in enumerate(jax.tree.leaves(at))}
+    for name, arrays in (("history", flat(result.history)), ("params", leaves), ("kernels", kernels)):
         _replace(out / f"{name}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))
     _write_record(out, record)
 
@@ -419,11 +419,11 @@ def flat(tree) -> dict[str, Any]:
 
 def nested(arrays) -> dict[str, Any]:
     """The inverse of :func:`flat`, from an open ``.npz`` file."""
-    nested = {}
+    columns = {}
     for name in arrays.files:
         outer, _, inner = name.partition("/")
         if inner:
-            nested.setdefault(outer, {})[inner] = arrays[name]
+            columns.setdefault(outer, {})[inner] = arrays[name]
         else:
-            nested[outer] = arrays[name]
-    return nested
+            columns[outer] = arrays[name]
+    return columns
