@@ -32,7 +32,7 @@ def train(directory=None, note=lambda params: {}, **options):
         pn.NTKWeights(every=30),
         key=jax.random.key(1),
         log_every=LOG_EVERY,
-        snapshots=(25, 1000),
+        snapshots=(20, 1000),
         measure=note,
         progress=False,
         **options,
