@@ -11,7 +11,7 @@ import optax
 
 import pinnntk_lib as pn
 
-STEPS, LOG_EVERY, CHECKPOINT_EVERY = 4000, 10, 40
+STEPS, LOG_EVERY, CHECKPOINT_EVERY = 10_000, 10, 40
 
 
 def train(directory=None, note=lambda params: {}, **options):

@@ -225,7 +225,7 @@ def test_twenty_kills_lose_only_what_came_since_the_last_checkpoint(tmp_path):
         while rows.stat().st_size == before:  # until it trains
             assert child.poll() is None, child.stderr.read()
             time.sleep(0.01)
-        time.sleep(rng.uniform(0, 0.6))
+        time.sleep(rng.uniform(0, 0.4))
         assert child.poll() is None, "the run is over before it could be killed: give it more steps"
         child.send_signal(signal.SIGKILL)
         child.communicate()
