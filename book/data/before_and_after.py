@@ -8,6 +8,7 @@ from pathlib import Path
 import jax
 import matplotlib.pyplot as plt
 
+import pinnntk_lib as pn
 from pinnntk_lib import experiments, plotting
 
 jax.config.update("jax_enable_x64", True)
@@ -24,7 +25,15 @@ def main():
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
     for ax, (title, setting) in zip(axes, settings.items()):
         params, _ = experiments.start_of(setting, seed=0)
-        run = setting.train(params)
+        run = pn.train(
+            setting.model.apply,
+            params,
+            setting.problem,
+            setting.points,
+            setting.optimizer,
+            setting.steps,
+            setting.weights,
+        )
         plotting.solution(
             setting.model.apply, run.params, setting.problem, ax
         )
