@@ -1,5 +1,7 @@
 """What the book's build needs and Jupyter Book does not do."""
 
+import re
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -8,14 +10,14 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
 
-def digest(root: Path) -> str:
-    """A digest of what a notebook's outputs depend on besides itself: the library, recorded runs, and versions."""
-    files = [
-        *sorted((root / "pinnntk_lib").glob("*.*")),
-        *sorted((root / "book/data").glob("*.json")),
-    ]
+def digest(root: Path, records: Iterable[str]) -> str:
+    """A digest of what outputs depend on besides a notebook: the library, versions, and the recorded runs that match
+    one of the patterns."""
+    files = {root / "requirements.lock", *root.glob("pinnntk_lib/*.*")}
+    for pattern in records:
+        files.update(root.glob(f"book/{pattern}"))
     content = sha256()
-    for file in [*files, root / "requirements.lock"]:
+    for file in sorted(files):
         content.update(
             file.name.encode() + b"\0" + file.read_bytes() + b"\0"
         )
@@ -23,12 +25,13 @@ def digest(root: Path) -> str:
 
 
 def made_by(root: Path, notebook) -> str:
-    """A digest of all that a notebook's outputs depend on: its code, and the above. `execute.py` stores it."""
-    content = sha256(digest(root).encode())
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            content.update(cell.source.encode() + b"\0")
-    return content.hexdigest()[:16]
+    """A digest of all that a notebook's outputs depend on: its code, and the above, of the recorded runs those that
+    the code names, as "data/..." with or without wildcards. `execute.py` stores it."""
+    code = "\0".join(
+        cell.source for cell in notebook.cells if cell.cell_type == "code"
+    )
+    others = digest(root, re.findall(r"\bdata/[\w.*-]+", code))
+    return sha256(f"{others}\0{code}".encode()).hexdigest()[:16]
 
 
 def place_cache(app, config):
@@ -36,7 +39,8 @@ def place_cache(app, config):
     carries the digest. Notebooks whose stored outputs are those of their present code, library and data are put
     into it as they are, and need no execution."""
     root = Path(app.srcdir)
-    place = str(Path(app.outdir).parent / ".jupyter_cache" / digest(root))
+    everything = digest(root, ["data/*.json", "data/*.npz"])
+    place = str(Path(app.outdir).parent / ".jupyter_cache" / everything)
     config.nb_execution_cache_path = place
     cache = get_cache(place)
     for path in sorted(root.glob("book/*.ipynb")):
