@@ -25,6 +25,7 @@ import optax
 from jax.flatten_util import ravel_pytree
 
 from pinnntk_lib._check import check_count
+from pinnntk_lib.checkpoints import Checkpoints
 from pinnntk_lib.models import MLP, normalization
 from pinnntk_lib.ntk import ntk
 from pinnntk_lib.problems import Poisson1D, Problem, Wave1D
@@ -83,6 +84,28 @@ class Setting:
     test_points: jax.Array
     final_points: jax.Array
     watch: bool
+
+    def train(self, params: Any, key: jax.Array | None = None, steps: int | None = None, **options) -> Result:
+        """:func:`~pinnntk_lib.training.train` with all of this.
+
+        Args:
+            params: the initial parameters.
+            key: of the batches, where the points are drawn.
+            steps: the number of the last step; the setting's if None.
+            options: more arguments of that function, but for the ones that are settled here.
+        """
+        return train(
+            self.model.apply,
+            params,
+            self.problem,
+            self.points,
+            self.optimizer,
+            self.steps if steps is None else steps,
+            self.weights,
+            key=key,
+            test_points=self.test_points,
+            **options,
+        )
 
 
 @dataclass(frozen=True)
@@ -268,21 +291,15 @@ def run(
     _write_record(out, record)
     began = time.perf_counter()
     try:
-        result = train(
-            setting.model.apply,
+        result = setting.train(
             params,
-            setting.problem,
-            setting.points,
-            setting.optimizer,
+            key,
             steps,
-            setting.weights,
-            key=key,
-            test_points=setting.test_points,
             measure=_changes(setting, params) if setting.watch else None,
             snapshots=[step for step in setting.snapshots if step <= steps],
             checkpoints=checkpoints,
             checkpoint_every=setting.checkpoint_every,
-            resume=checkpoints if resume and any(checkpoints.glob("[0-9]*")) else None,
+            resume=checkpoints if resume and Checkpoints(checkpoints).steps else None,
             progress=progress,
         )
     except DivergenceError as diverged:

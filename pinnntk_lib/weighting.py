@@ -119,7 +119,8 @@ class NTKWeights:
             reduce = jnp.mean if self.normalize == "mean" else jnp.sum
             traces = {name: reduce(values) for name, values in diagonal.items()}
             new = {name: _ratio(sum(traces.values()), trace) for name, trace in traces.items()}
-            return _smoothed(state["weights"], new, self.smoothing, view.step)
+            # At step 0 there are no old weights to keep.
+            return _smoothed(state["weights"], new, jnp.where(view.step == 0, 0.0, self.smoothing))
 
         weights = _every(self.every, view.step, updated, state["weights"])
         return weights, {**state, "weights": weights}
@@ -168,7 +169,7 @@ class GradientNormWeights:
             new = {name: _ratio(largest, state[name] * size.mean()) for name, size in sizes.items()}
             new[self.reference] = jnp.ones(())
             # The average starts at 1, as in the paper.
-            return _smoothed(state, new, self.smoothing, 1)
+            return _smoothed(state, new, self.smoothing)
 
         weights = _every(self.every, view.step, updated, state)
         return weights, weights
@@ -281,9 +282,7 @@ def _ratio(a, b):
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 1.0)
 
 
-def _smoothed(old, new, smoothing, step):
-    """The moving average; at step 0 there are no old weights to keep."""
-    kept = jnp.where(step == 0, 0.0, smoothing)
+def _smoothed(old, new, kept):
     return {name: (kept * old[name] + (1 - kept) * new[name]).astype(old[name].dtype) for name in old}
 
 

@@ -2,6 +2,7 @@
 
 import hypothesis
 import jax
+import numpy as np
 import pytest
 
 import pinnntk_lib as pn
@@ -12,6 +13,13 @@ collect_ignore = ["killed_program.py", "sharded_program.py"]  # programs, not te
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
 jax.config.update("jax_enable_x64", True)
+
+
+def same(a, b):
+    """The same structure, dtypes and bits."""
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
+    return all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves))
 
 
 @pytest.fixture

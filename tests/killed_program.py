@@ -10,6 +10,7 @@ import jax
 import optax
 
 import pinnntk_lib as pn
+from pinnntk_lib.checkpoints import Checkpoints
 
 STEPS, LOG_EVERY, CHECKPOINT_EVERY = 10_000, 10, 40
 
@@ -20,8 +21,8 @@ def train(directory=None, note=lambda params: {}, **options):
     sampler = pn.RandomPoints(problem, 8)
     if directory is not None:
         checkpoints = directory / "checkpoints"
-        there = checkpoints if any(checkpoints.glob("[0-9]*")) else None
-        options = {"checkpoints": checkpoints, "checkpoint_every": CHECKPOINT_EVERY, "resume": there}
+        options = {"checkpoints": checkpoints, "checkpoint_every": CHECKPOINT_EVERY}
+        options |= {"resume": checkpoints} if Checkpoints(checkpoints).steps else {}
     return pn.train(
         model.apply,
         model.init(jax.random.key(0)),

@@ -12,10 +12,10 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import killed_program
-import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
+from conftest import same
 
 import pinnntk_lib as pn
 from pinnntk_lib.checkpoints import Checkpoints
@@ -27,13 +27,6 @@ def train(setup, steps, **options):
     model, params, problem, points = setup
     options = {"weights": pn.NTKWeights(every=7), "log_every": 10, "checkpoint_every": 20, **options}
     return pn.train(model.apply, params, problem, points, OPTIMIZER, steps, **options)
-
-
-def same(a, b):
-    """The same structure, dtypes and bits."""
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
-    return all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves))
 
 
 def same_run(a, b):

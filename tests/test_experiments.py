@@ -10,15 +10,11 @@ import jax
 import numpy as np
 import optax
 import pytest
+from conftest import same
 
 import pinnntk_lib as pn
 from pinnntk_lib import experiments
 from pinnntk_lib.__main__ import main
-
-
-def same(a, b):
-    leaves = [jax.tree.leaves(tree) for tree in (a, b)]
-    return all((np.asarray(x) == np.asarray(y)).all() for x, y in zip(*leaves, strict=True))
 
 
 def test_a_run_says_all_about_itself(tmp_path):
@@ -101,9 +97,7 @@ def test_every_experiment_starts(name):
     experiment = experiments.EXPERIMENTS[name]
     setting = experiment.setting()
     params, key = experiments.start_of(setting, 0)
-    options = {"key": key, "progress": False, "test_points": setting.test_points}
-    start = setting.model.apply, params, setting.problem, setting.points, setting.optimizer
-    result = pn.train(*start, 2, setting.weights, **options)
+    result = setting.train(params, key, steps=2, progress=False)
     assert np.isfinite(result.history["error"]).all()
 
 

@@ -63,8 +63,7 @@ def test_the_first_steps_come_out_again(file, single_precision):
     record, contents = load(file)
     setting = experiments.EXPERIMENTS[record["experiment"]].setting()
     params, key = experiments.start_of(setting, record["seed"])
-    start = setting.model.apply, params, setting.problem, setting.points, setting.optimizer
-    history = pn.train(*start, 200, setting.weights, key=key, test_points=setting.test_points).history
+    history = setting.train(params, key, steps=200).history
     for name in setting.problem.conditions:
         for kind in ("losses", "weights"):
             recorded = contents[kind][name][:3]

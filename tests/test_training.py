@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import same
 
 import pinnntk_lib as pn
 
@@ -19,12 +20,6 @@ def losses_by_hand(model, params, problem, points):
         name: float(np.mean([condition.residual(lambda y: model.apply(params, y), x) ** 2 for x in points[name]]))
         for name, condition in problem.conditions.items()
     }
-
-
-def same(a, b):
-    return all(
-        (np.asarray(x) == np.asarray(y)).all() for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
-    )
 
 
 def test_a_step_is_gradient_descent_on_the_weighted_loss(poisson):

@@ -8,7 +8,6 @@ from pathlib import Path
 import jax
 import matplotlib.pyplot as plt
 
-import pinnntk_lib as pn
 from pinnntk_lib import experiments, plotting
 
 jax.config.update("jax_enable_x64", True)
@@ -25,15 +24,7 @@ def main():
     fig, axes = plt.subplots(1, 2, figsize=(9, 3.2), sharey=True)
     for ax, (title, setting) in zip(axes, settings.items()):
         params, _ = experiments.start_of(setting, seed=0)
-        run = pn.train(
-            setting.model.apply,
-            params,
-            setting.problem,
-            setting.points,
-            setting.optimizer,
-            setting.steps,
-            setting.weights,
-        )
+        run = setting.train(params)
         plotting.solution(
             setting.model.apply, run.params, setting.problem, ax
         )

@@ -15,7 +15,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-import pinnntk_lib as pn
 from pinnntk_lib import experiments
 
 jax.config.update("jax_enable_x64", True)
@@ -30,16 +29,7 @@ def main(seeds: int):
     for seed in range(seeds):
         for name, setting in settings.items():
             params, _ = experiments.start_of(setting, seed)
-            result = pn.train(
-                setting.model.apply,
-                params,
-                setting.problem,
-                setting.points,
-                setting.optimizer,
-                setting.steps,
-                setting.weights,
-                progress=False,
-            )
+            result = setting.train(params, progress=False)
             errors[name].append(float(result.history["error"][-1]))
     record = {
         "command": f"python book/data/poisson_seeds.py {seeds}",

@@ -14,7 +14,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
+import pinnntk_lib as pn
 from pinnntk_lib import experiments
+
+jax.config.update("jax_enable_x64", True)
 
 GRID = 101  # a side, for the field
 
@@ -28,19 +31,16 @@ def main(directories):
             sys.exit(
                 f"{directory}: the run has reached step {record['step']} of {setting.steps}"
             )
-        sizes = [len(x) for x in setting.kernel_points.values()]
-        starts = np.cumsum([0, *sizes])
+        sizes = tuple(
+            (name, len(x)) for name, x in setting.kernel_points.items()
+        )
         spectra = {}
-        for step, K in run.kernels.items():
-            blocks = {"K": slice(None)}
-            blocks |= {
-                f"K_{name}": slice(a, a + n)
-                for name, a, n in zip(setting.kernel_points, starts, sizes)
-            }
-            for name, rows in blocks.items():
-                spectra[f"spectrum/{step}/{name}"] = np.linalg.eigvalsh(
-                    np.float64(K[rows, rows])
-                )[::-1]
+        for step, matrix in run.kernels.items():
+            K = pn.NTK(np.float64(matrix), sizes)
+            at = f"spectrum/{step}"
+            spectra[f"{at}/K"] = K.eigvalsh()
+            for name in K.names:
+                spectra[f"{at}/K_{name}"] = K.eigvalsh(name)
         u = jax.vmap(setting.model.apply, (None, 0))(
             run.params[record["step"]], setting.problem.grid(GRID)
         )

@@ -9,6 +9,7 @@ Adam for ``adam``) at several learning rates, null where training diverged.
 import json
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,18 +47,11 @@ def main(seeds):
             found = []
             for seed in range(seeds):
                 params, _ = experiments.start_of(setting, seed)
-                start = (
-                    setting.model.apply,
-                    params,
-                    setting.problem,
-                    setting.points,
-                    optimizer,
-                    setting.steps,
+                tried = replace(
+                    setting, optimizer=optimizer, weights=weights
                 )
                 try:
-                    history = pn.train(
-                        *start, weights, progress=False
-                    ).history
+                    history = tried.train(params, progress=False).history
                     found.append(float(f"{history['error'][-1]:.4g}"))
                 except pn.DivergenceError:
                     found.append(None)
