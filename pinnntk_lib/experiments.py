@@ -41,9 +41,11 @@ __all__ = [
     "Setting",
     "flat",
     "load",
+    "load_record",
     "machine",
     "nested",
     "notebook_start",
+    "provenance",
     "relative_change",
     "run",
     "start_of",
@@ -329,6 +331,17 @@ def load(directory: str | Path) -> Run:
     )
 
 
+def load_record(file: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Reads a run condensed into one ``.npz`` file, as the book's ``data`` folder has them.
+
+    Returns:
+        What the run's ``record.json`` said, and the file's arrays: the history's columns and what was added to them.
+    """
+    with np.load(file) as contents:
+        arrays = nested(contents)
+    return json.loads(str(arrays.pop("record"))), arrays
+
+
 def _changes(setting, params):
     def K(params):
         return ntk(setting.model.apply, params, setting.problem, setting.kernel_points).matrix
@@ -349,14 +362,14 @@ def _opened(out, name, seed, resume):
                 "another directory"
             )
         sessions = record["sessions"]
-    return _identity(name, seed) | {"sessions": sessions}
+    made_by = provenance(f"python -m pinnntk_lib run {name} --seed {seed}")
+    return {"experiment": name, "seed": seed} | made_by | {"sessions": sessions}
 
 
-def _identity(name, seed):
+def provenance(command: str) -> dict[str, Any]:
+    """What a record says of its own making: command, date, versions, machine and precision."""
     return {
-        "experiment": name,
-        "seed": seed,
-        "command": f"python -m pinnntk_lib run {name} --seed {seed}",
+        "command": command,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "versions": versions(),
         "machine": machine(),

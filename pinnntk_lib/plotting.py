@@ -6,6 +6,7 @@
 import base64
 import html
 import io
+import math
 from collections.abc import Mapping
 from importlib.resources import files
 
@@ -17,7 +18,7 @@ from PIL import Image
 
 from pinnntk_lib.ntk import NTK
 
-__all__ = ["STYLE", "figures_html", "losses", "solution", "spectrum", "weights"]
+__all__ = ["STYLE", "field", "figures_html", "losses", "solution", "spectrum", "weights"]
 
 STYLE = str(files("pinnntk_lib") / "pinnntk.mplstyle")
 
@@ -74,6 +75,32 @@ def solution(apply, params, problem, ax=None, points=400):
     ax.plot(x[:, 0], jax.vmap(lambda y: apply(params, y))(x), color="#D55E00", linestyle="--", label="network")
     ax.set(xlabel="$x$", ylabel="$u$")
     ax.legend()
+    return ax
+
+
+def field(values, problem, ax=None, limit=None, names=("$t$", "$x$")):
+    """A function of two variables as a map, blue below zero and red above; ``ax.collections[0]`` is for a colour bar.
+
+    Args:
+        values: (n, n) or (n * n,), at ``problem.grid(n)``.
+        limit: the absolute value at the ends of the colour scale; the largest if None.
+        names: of the first variable, drawn across, and of the second, upwards.
+
+    Raises:
+        ValueError: if the problem has not two dimensions, or the values are not those of a square grid.
+    """
+    if problem.dim != 2:
+        raise ValueError(f"problem: expected two dimensions, got {problem.dim}")
+    values = np.asarray(values)
+    side = math.isqrt(values.size)
+    if values.shape not in ((side, side), (side * side,)):
+        raise ValueError(f"values: expected shape (n, n) or (n * n,), got {values.shape}")
+    ax = ax or plt.gca()
+    limit = abs(values).max() if limit is None else limit
+    across, up = (np.linspace(a, b, side) for a, b in zip(problem.lower, problem.upper))
+    ax.pcolormesh(across, up, values.reshape(side, side).T, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
+    ax.set(xlabel=names[0], ylabel=names[1])
+    ax.grid(False)
     return ax
 
 

@@ -51,6 +51,27 @@ def test_the_solution_is_drawn_beside_the_exact_one(poisson):
     assert np.isclose(network.get_ydata()[7], model.apply(params, problem.grid(50)[7]))
 
 
+def test_a_field_has_its_first_variable_across():
+    problem = pn.problems.Wave1D()
+    values = problem.exact(problem.grid(20))
+    mesh = plotting.field(values, problem).collections[0]
+    corners, colors = mesh.get_coordinates(), mesh.get_array()
+    assert colors.shape == (20, 20)
+    assert np.allclose(colors[7], values.reshape(20, 20)[:, 7])  # a row of the map is one x
+    assert corners[0, :, 0].min() < 0.0 < 1.0 < corners[0, :, 0].max()
+    assert mesh.get_clim() == (-abs(values).max(), abs(values).max())
+    again = plotting.field(values.reshape(20, 20), problem, limit=3.0).collections[-1]
+    assert np.allclose(again.get_array(), colors)
+    assert again.get_clim() == (-3.0, 3.0)
+
+
+def test_a_field_of_the_wrong_shape_is_refused():
+    with pytest.raises(ValueError, match=r"values: expected shape .* got \(30,\)"):
+        plotting.field(np.zeros(30), pn.problems.Wave1D())
+    with pytest.raises(ValueError, match="problem: expected two dimensions, got 1"):
+        plotting.field(np.zeros(25), pn.problems.Poisson1D())
+
+
 def test_rounding_is_not_drawn_as_a_spectrum(poisson):
     model, params, problem, points = poisson
     K = pn.ntk(model.apply, params, problem, points)

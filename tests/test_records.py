@@ -1,6 +1,5 @@
 """The recorded runs are of today's code: their first steps come out again, and what they claim follows from them."""
 
-import json
 from pathlib import Path
 
 import jax
@@ -27,14 +26,9 @@ def single_precision():
     jax.config.update("jax_enable_x64", True)
 
 
-def load(file):
-    contents = np.load(file)
-    return json.loads(str(contents["record"])), experiments.nested(contents)
-
-
 @pytest.mark.parametrize("file", WAVES, ids=lambda file: file.stem)
 def test_a_record_is_whole(file):
-    record, contents = load(file)
+    record, contents = experiments.load_record(file)
     name, _, seed = file.stem.rpartition("-seed")
     assert record["command"] == f"python -m pinnntk_lib run {name} --seed {seed}"
     setting = experiments.EXPERIMENTS[name].setting()
@@ -60,7 +54,7 @@ def test_a_record_is_whole(file):
 @pytest.mark.slow
 @pytest.mark.parametrize("file", ONE_EACH, ids=lambda file: file.stem)
 def test_the_first_steps_come_out_again(file, single_precision):
-    record, contents = load(file)
+    record, contents = experiments.load_record(file)
     setting = experiments.EXPERIMENTS[record["experiment"]].setting()
     params, key = experiments.start_of(setting, record["seed"])
     history = setting.train(params, key, steps=200).history

@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import jax
@@ -57,12 +56,8 @@ def main(seeds):
                     found.append(None)
             errors[scheme][name] = found
             print(scheme, name, found, flush=True)
-    record = {
-        "command": f"python book/data/weighting_schemes.py {seeds}",
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "versions": experiments.versions(),
-        "machine": experiments.machine(),
-        "precision": "float64",
+    command = f"python book/data/weighting_schemes.py {seeds}"
+    record = experiments.provenance(command) | {
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "steps": setting.steps,
         "seeds": f"0 to {seeds - 1}",
