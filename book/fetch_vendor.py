@@ -1,4 +1,4 @@
-"""Fetches the browser libraries that the book's widgets and formulas need, so that its pages ask no other site.
+"""Fetches the browser libraries that the book's widgets, formulas and lab need, so that its pages ask no other site.
 
     make vendor
 
@@ -45,6 +45,26 @@ PACKAGES = {
             "package/LICENSE": "LICENSE",
             "package/es5/tex-mml-chtml.js": "tex-mml-chtml.js",
             "package/es5/output/chtml/fonts/woff-v2/": "output/chtml/fonts/woff-v2/",
+        },
+    ),
+    # for the lab: eigenvalues and pictures
+    "ml-matrix": (
+        "ml-matrix",
+        "6.15.1",
+        "DUVxsB+hsXhha9FTp6kQiy6UopxW9F7IXsbWhYVTHRfKdb0UimLYUDYqLQ1WwGPERnp8T5Usbwb47xxkAzSfOg==",
+        {
+            "package/LICENSE": "LICENSE",
+            "package/matrix.umd.js": "matrix.umd.js",
+        },
+    ),
+    "uplot": (
+        "uplot",
+        "1.6.32",
+        "KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==",
+        {
+            "package/LICENSE": "LICENSE",
+            "package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
+            "package/dist/uPlot.min.css": "uPlot.min.css",
         },
     ),
 }

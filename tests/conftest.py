@@ -1,11 +1,21 @@
 """The tests run in float64 (set here, never by the library); those of float32 say so."""
 
+import os
+import shutil
+import threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
 import hypothesis
 import jax
 import numpy as np
 import pytest
 
 import pinnntk_lib as pn
+
+ROOT = Path(__file__).parents[1]
+HTML = ROOT / "_build" / "html"
 
 collect_ignore = ["killed_program.py", "sharded_program.py"]  # programs, not tests
 
@@ -38,3 +48,68 @@ def wave():
     points = problem.points(7, jax.random.key(1))
     model = pn.MLP(width=8, depth=2, dim=2, shift=0.5, scale=0.3)
     return model, model.init(jax.random.key(0)), problem, points
+
+
+# ---------------------------------------------------------------- the built book in a browser
+
+# html-manager's own validator says this of its own schema, on every page with a widget; any other warning counts.
+HARMLESS = "strict mode: use allowUnionTypes"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api")
+    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.skip("no Chromium or Chrome is installed")
+    # As root, as in a container, Chromium starts only without its sandbox.
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_api.sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=executable, args=options)
+        yield instance
+        instance.close()
+
+
+def complaint(message):
+    return message.type in ("error", "warning") and not message.text.startswith(HARMLESS)
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def site():
+    if not HTML.is_dir():
+        pytest.skip("the book is not built: make book")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=HTML))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def visit(browser, site):
+    """``visit(page, **context options)``: the loaded page. At the end: no error said, nothing asked of other sites."""
+    contexts, errors, requests, roots = [], [], [], [site]
+
+    def visit(path, root=site, **options):
+        roots.append(root)
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaint(message) and errors.append(message.text))
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("requestfailed", lambda request: errors.append(f"failed: {request.url}"))
+        page.on("response", lambda answer: answer.status >= 400 and errors.append(f"{answer.status}: {answer.url}"))
+        page.on("request", lambda request: requests.append(request.url))
+        page.goto(f"{root}/{path}", wait_until="networkidle")
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+    assert not errors
+    assert [url for url in requests if not url.startswith((*roots, "data:", "blob:"))] == []

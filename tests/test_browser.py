@@ -3,20 +3,12 @@
 Needs `make book` and an installed Chromium or Chrome; without either these tests are skipped.
 """
 
-import os
-import shutil
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-
 import pytest
+from conftest import HTML, ROOT
 
 pytestmark = pytest.mark.browser
 
-ROOT = Path(__file__).parents[1]
-HTML = ROOT / "_build" / "html"
-PAGES = ["book/intro.html", *sorted(f"book/{path.stem}.html" for path in ROOT.glob("book/*.ipynb"))]
+PAGES = sorted(f"book/{path.stem}.html" for kind in ("md", "ipynb") for path in ROOT.glob(f"book/*.{kind}"))
 CHAPTER = "book/01-when-pinns-fail.html"
 # pages with a widget, and where its sliders end when the first is at its least value, the second at its largest
 WIDGETS = {
@@ -24,67 +16,6 @@ WIDGETS = {
     "book/05-infinite-width-during-training.html": "width 16, learning rate 0.05",
 }
 PICTURE = ".widget-html img:visible"
-# html-manager's own validator says this of its own schema, on every page with a widget; any other warning counts.
-HARMLESS = "strict mode: use allowUnionTypes"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        pytest.skip("no Chromium or Chrome is installed")
-    # As root, as in a container, Chromium starts only without its sandbox.
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
-    with sync_api.sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=executable, args=options)
-        yield instance
-        instance.close()
-
-
-def complaint(message):
-    return message.type in ("error", "warning") and not message.text.startswith(HARMLESS)
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-
-@pytest.fixture(scope="module")
-def site():
-    if not HTML.is_dir():
-        pytest.skip("the book is not built: make book")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=HTML))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture
-def visit(browser, site):
-    """``visit(page, **context options)``: the loaded page. At the end: no error said, nothing asked of other sites."""
-    contexts, errors, requests, roots = [], [], [], [site]
-
-    def visit(path, root=site, **options):
-        roots.append(root)
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaint(message) and errors.append(message.text))
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("requestfailed", lambda request: errors.append(f"failed: {request.url}"))
-        page.on("response", lambda answer: answer.status >= 400 and errors.append(f"{answer.status}: {answer.url}"))
-        page.on("request", lambda request: requests.append(request.url))
-        page.goto(f"{root}/{path}", wait_until="networkidle")
-        return page
-
-    yield visit
-    for context in contexts:
-        context.close()
-    assert not errors
-    assert [url for url in requests if not url.startswith((*roots, "data:", "blob:"))] == []
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -105,6 +36,17 @@ def test_every_page(visit, path, scheme, width):
     }""")
     assert "$" not in text
     assert "\\" not in text
+
+
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_keeps_a_reader_out(visit, path, scheme):
+    """WCAG 2.1 AA by axe-core."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = visit(path, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    found = axe.run(page, options={"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]})
+    serious = [v for v in found.response["violations"] if v["impact"] in ("serious", "critical")]
+    assert not serious, found.generate_report()
 
 
 def test_maths_is_typeset(visit):

@@ -1,6 +1,7 @@
 """What the book's build needs and Jupyter Book does not do."""
 
 import re
+import tomllib
 from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
@@ -10,13 +11,24 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
 
+def versions(root: Path) -> list[str]:
+    """The locked versions of what the library runs on; those of tools change no output."""
+    project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
+    names = [
+        re.match(r"[\w-]+", requirement)[0]
+        for requirement in project["project"]["dependencies"]
+    ]
+    locked = (root / "requirements.lock").read_text("utf-8")
+    return re.findall(rf"^(?:{'|'.join(names)})==\S+", locked, re.MULTILINE)
+
+
 def digest(root: Path, records: Iterable[str]) -> str:
-    """A digest of what outputs depend on besides a notebook: the library, versions, and the recorded runs that match
-    one of the patterns."""
-    files = {root / "requirements.lock", *root.glob("pinnntk_lib/*.*")}
+    """A digest of what outputs depend on besides a notebook: the library, what it runs on, and the recorded runs that
+    match one of the patterns."""
+    files = {*root.glob("pinnntk_lib/*.*")}
     for pattern in records:
         files.update(root.glob(f"book/{pattern}"))
-    content = sha256()
+    content = sha256("\0".join(versions(root)).encode())
     for file in sorted(files):
         content.update(
             file.name.encode() + b"\0" + file.read_bytes() + b"\0"

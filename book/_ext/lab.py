@@ -1,0 +1,63 @@
+"""The lab's modules and the libraries they use, as one script: a page opened from a file can load neither modules nor
+workers from other files."""
+
+import json
+import re
+from pathlib import Path
+
+VENDOR = Path("book/vendor")
+LAB = Path("book/_static/lab")
+
+
+def plain(module: Path) -> str:
+    """A module's text as part of a longer script: without its imports, and nothing is exported."""
+    text = module.read_text("utf-8")
+    text = re.sub(r"^import [^;]*;.*\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^export ", "", text, flags=re.MULTILINE)
+
+
+def training(root: Path) -> str:
+    """What trains, with its library: no browser is needed."""
+    library = (root / VENDOR / "ml-matrix/matrix.umd.js").read_text("utf-8")
+    library = re.sub(r"^//# sourceMappingURL.*$", "", library, flags=re.M)
+    modules = [
+        plain(root / LAB / f"{name}.mjs")
+        for name in ("pinn", "random", "session")
+    ]
+    names = "const { EigenvalueDecomposition } = globalThis.mlMatrix;"
+    return "\n".join([library, names, *modules])
+
+
+def script(root: Path) -> str:
+    """All of the lab."""
+    worker = training(root) + plain(root / LAB / "worker.mjs")
+    plots = (root / VENDOR / "uplot/uPlot.iife.min.js").read_text("utf-8")
+    lab = plain(root / LAB / "lab.mjs")
+    body = f"{plots}\nconst WORKER = {json.dumps(worker)};\n{lab}"
+    return f'(() => {{\n"use strict";\n{body}}})();\n'
+
+
+def write(app, config):
+    """The script, where Sphinx will copy it from, in place of the modules."""
+    made = Path(app.outdir).parent / "lab"
+    (made / "lab").mkdir(parents=True, exist_ok=True)
+    (made / "lab/lab.js").write_text(script(Path(app.srcdir)), "utf-8")
+    config.html_static_path.append(str(made))
+    config.exclude_patterns += [
+        "lab/*.mjs",
+        "ml-matrix/*.js",
+        "uplot/*.js",
+    ]
+
+
+def load(app, page, template, context, doctree):
+    if "pn-lab" in context.get("body", ""):
+        app.add_js_file("lab/lab.js", loading_method="defer")
+        app.add_css_file("uplot/uPlot.min.css")
+        app.add_css_file("lab/lab.css")
+
+
+def setup(app):
+    app.connect("config-inited", write)
+    app.connect("html-page-context", load)
+    return {"parallel_read_safe": True}

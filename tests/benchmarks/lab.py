@@ -1,0 +1,113 @@
+"""How fast the lab trains in headless Chromium, how soon its page answers meanwhile, and whether its memory grows.
+
+    python tests/benchmarks/lab.py
+
+needs a built book and Chromium; it takes about three minutes and prints what it finds. Opened from the files, as a
+reader without a server would.
+"""
+
+import os
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+from playwright.sync_api import sync_playwright
+
+from pinnntk_lib import experiments
+
+HTML = Path(__file__).parents[2] / "_build" / "html"
+
+# The longest the page took to answer a key press with a new frame, and the longest gap between two frames.
+WATCH = """() => {
+  window.longest = { frame: 0, answer: 0 };
+  let last = performance.now();
+  const frame = (now) => {
+    longest.frame = Math.max(longest.frame, now - last);
+    last = now;
+    requestAnimationFrame(frame);
+  };
+  requestAnimationFrame(frame);
+  document.querySelector('.pn-lab [name=fixed]').addEventListener('input', () => {
+    const pressed = performance.now();
+    requestAnimationFrame(() => { longest.answer = Math.max(longest.answer, performance.now() - pressed); });
+  });
+}"""
+
+
+def step(page):
+    return int(page.locator(".pn-lab dd").first.inner_text().replace(",", ""))
+
+
+def error(page):
+    return float(page.locator(".pn-lab dd").nth(2).inner_text())
+
+
+def start(page, query=""):
+    page.goto(f"{(HTML / 'book/lab.html').as_uri()}?{query}")
+    page.wait_for_selector(".pn-lab dd")
+    page.get_by_role("button", name="Start", exact=True).click()
+
+
+def renderer_memory(session):
+    """Resident megabytes of the pages' processes."""
+    processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
+    pages = [process["id"] for process in processes if process["type"] == "renderer"]
+    statuses = [Path(f"/proc/{pid}/status").read_text().splitlines() for pid in pages]
+    return sum(int(line.split()[1]) for lines in statuses for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def speed(page, seconds=60):
+    start(page, "scheme=fixed")
+    page.evaluate(WATCH)
+    rates, before = [], (time.perf_counter(), step(page))
+    for second in range(seconds):
+        page.wait_for_timeout(1000)
+        page.locator(".pn-lab [name=fixed]").press("ArrowLeft" if second % 2 else "ArrowRight")
+        now = time.perf_counter(), step(page)
+        rates.append((now[1] - before[1]) / (now[0] - before[0]))
+        before = now
+    longest = page.evaluate("longest")
+    print(f"steps a second: median {statistics.median(rates):,.0f}, from {min(rates):,.0f} to {max(rates):,.0f}")
+    print(f"longest gap between frames: {longest['frame']:.0f} ms; longest answer to a key: {longest['answer']:.0f} ms")
+
+
+def adaptive(page):
+    start(page, "scheme=ntk")
+    began, below = time.perf_counter(), None
+    while step(page) < 40_000:
+        if below is None and error(page) < 1e-2:
+            below = time.perf_counter() - began
+        page.wait_for_timeout(50)
+    seconds = time.perf_counter() - began
+    print(
+        f"Algorithm 1: error {error(page)} at step 40,000, after {seconds:.1f} s; first below 1e-2 after {below:.1f} s"
+    )
+
+
+def memory(page, session):
+    start(page, "rate=1e-6")
+    sizes = {}
+    for at in (20_000, 100_000, 200_000):
+        while step(page) < at:
+            page.wait_for_timeout(200)
+        sizes[at] = renderer_memory(session)
+    print("memory:", ", ".join(f"{size:.0f} MB at step {at:,d}" for at, size in sizes.items()))
+
+
+def main():
+    print(experiments.machine())
+    executable = shutil.which("chromium") or shutil.which("google-chrome")
+    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=options)
+        print("Chromium", browser.version)
+        page, session = browser.new_page(), browser.new_browser_cdp_session()
+        speed(page)
+        adaptive(page)
+        memory(page, session)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

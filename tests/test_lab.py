@@ -1,0 +1,226 @@
+"""The lab trains as the library does, number by number, and its page can be used."""
+
+import json
+import shutil
+import subprocess
+from functools import cache
+
+import jax
+import numpy as np
+import optax
+import pytest
+from conftest import HTML, ROOT
+
+import pinnntk_lib as pn
+from pinnntk_lib.dynamics import largest_stable_learning_rate
+
+PAGE = "book/lab.html"
+CASES = {
+    "paper": {"a": 4, "width": 100, "seed": 0, "rate": 1e-5, "scheme": "equal", "fixed": 1},
+    "adaptive": {"a": 4, "width": 50, "seed": 3, "rate": 2e-5, "scheme": "ntk", "fixed": 1},
+    "one wave": {"a": 1, "width": 5, "seed": 2**32 - 1, "rate": 1e-4, "scheme": "fixed", "fixed": 30},
+    "wide": {"a": 8, "width": 500, "seed": 7, "rate": 1e-6, "scheme": "ntk", "fixed": 1},
+}
+SCHEMES = {"equal": lambda _: None, "ntk": lambda _: pn.NTKWeights(), "fixed": lambda w: {"u": w, "r": 1.0}}
+
+# What the lab has for settings and initial parameters: at the start and at step 1,000.
+MEASURED = """
+function measured(settings, params) {
+  const session = new Session(settings, Float64Array.from(params));
+  const state = () => ({ losses: session.losses, weights: session.weights, error: session.error() });
+  const found = { init: Array.from(init(settings.width, settings.seed)), start: state(), ...session.spectrum() };
+  found.K = kernel(session.params, session.problem).map((row) => Array.from(row));
+  session.advance(1000);
+  const error = session.error();
+  session.advance(1); // its losses and weights are those of step 1,000
+  found.end = { ...state(), error };
+  return found;
+}
+"""
+
+
+@pytest.fixture
+def training(monkeypatch):
+    """The text of the lab's modules that train, and of ``measured``."""
+    monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
+    import lab
+
+    return lab.training(ROOT) + MEASURED
+
+
+@pytest.fixture(params=["node", pytest.param("chromium", marks=pytest.mark.browser)])
+def measured(request, training):
+    """``measured(settings, params)``, run in Node and in a browser."""
+
+    def in_node(call):
+        node = shutil.which("node") or pytest.skip("Node is not installed")
+        program = f"{training}\nconsole.log(JSON.stringify({call}))"
+        done = subprocess.run([node, "--input-type=module", "-"], input=program, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    def in_chromium(call):
+        page = request.getfixturevalue("browser").new_page()
+        try:
+            return page.evaluate(f"(() => {{ {training}\nreturn {call}; }})()")
+        finally:
+            page.close()
+
+    run = in_node if request.param == "node" else in_chromium
+    return lambda settings, params: run(f"measured({json.dumps(settings)}, {json.dumps(params)})")
+
+
+def flat(params):
+    """In the lab's order: W0, b0, W1, b1."""
+    return np.concatenate([np.ravel(layer[name]) for layer in params for name in ("W", "b")]).tolist()
+
+
+@cache
+def by_the_library(case):
+    """(parameters, K, history) of a case."""
+    settings = CASES[case]
+    problem = pn.problems.Poisson1D(settings["a"])
+    # the boundary's two points stand for the paper's hundred: neither losses nor average rates change
+    points = problem.points({"u": 2, "r": 100})
+    model = pn.MLP(settings["width"], **pn.normalization(points["r"]))
+    params = model.init(jax.random.key(settings["seed"]))
+    run = pn.train(
+        model.apply,
+        params,
+        problem,
+        points,
+        optax.sgd(settings["rate"]),
+        1000,
+        SCHEMES[settings["scheme"]](settings["fixed"]),
+        test_points=problem.grid(201),
+        progress=False,
+    )
+    return flat(params), pn.ntk(model.apply, params, problem, points), run.history
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_numbers_are_the_library_s(measured, case):
+    params, K, history = by_the_library(case)
+    found = measured(CASES[case], params)
+    np.testing.assert_allclose(found["init"], params, rtol=1e-13)
+    np.testing.assert_allclose(found["K"], K.matrix, rtol=0, atol=1e-10 * abs(K.matrix).max())
+    for name in K.names:
+        eigenvalues = K.eigvalsh(name)
+        np.testing.assert_allclose(found[name], eigenvalues, rtol=0, atol=1e-10 * eigenvalues[0])
+    weights = {name: column[0] for name, column in history["weights"].items()}
+    np.testing.assert_allclose(found["bound"], largest_stable_learning_rate(K, weights), rtol=1e-10)
+    for when, row, rtol in (("start", 0, 1e-10), ("end", -1, 1e-6)):
+        np.testing.assert_allclose(found[when]["error"], history["error"][row], rtol=rtol)
+        for kind in ("losses", "weights"):
+            for name, column in history[kind].items():
+                np.testing.assert_allclose(found[when][kind][name], column[row], rtol=rtol)
+
+
+# ---------------------------------------------------------------- the page
+
+
+def step(page):
+    return int(page.locator(".pn-lab dd").first.inner_text().replace(",", ""))
+
+
+def status(page):
+    return page.locator(".pn-lab [role=status]").inner_text()
+
+
+def press(page, name):
+    button = page.get_by_role("button", name=name, exact=True)
+    button.focus()
+    page.keyboard.press("Enter")
+
+
+def until(page, condition):
+    for _ in range(150):
+        if condition():
+            return
+        page.wait_for_timeout(100)
+    raise AssertionError(f"not so after 15 seconds; the lab says: {status(page)}, step {step(page)}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("protocol", ["http", "file"])
+def test_training_by_keyboard(visit, site, protocol):
+    page = visit(PAGE, root=site if protocol == "http" else HTML.as_uri())
+    until(page, lambda: status(page) == "Ready.")
+    press(page, "One step")
+    until(page, lambda: step(page) == 1)
+    press(page, "Start")
+    until(page, lambda: step(page) > 500)
+    assert status(page) == "Training."
+    press(page, "Pause")
+    until(page, lambda: status(page) == "Paused.")
+    page.wait_for_timeout(300)
+    stopped = step(page)
+    page.wait_for_timeout(500)
+    assert step(page) == stopped
+    press(page, "Reset")
+    until(page, lambda: step(page) == 0)
+
+
+@pytest.mark.browser
+def test_an_address_is_an_experiment(visit):
+    page = visit(PAGE)
+    page.get_by_label("learning rate").focus()
+    page.keyboard.press("ArrowRight")
+    page.get_by_label("width").focus()
+    page.keyboard.press("End")
+    page.get_by_label("weights", exact=True).select_option("Algorithm 1")
+    assert page.url.endswith("?width=500&rate=0.000013&scheme=ntk")
+    again = visit(page.url.partition("/book/")[2].join(("book/", "")))
+    assert again.get_by_label("width").get_attribute("aria-valuetext") == "500"
+    assert again.get_by_label("weights", exact=True).input_value() == "ntk"
+    assert again.locator(".pn-lab output").all_inner_texts()[:3] == ["4", "500", "1.3e-5"]
+    # what makes no sense is left out
+    broken = visit(f"{PAGE}?a=99&width=ten&rate=-1&scheme=magic&seed=3")
+    assert broken.locator(".pn-lab output").all_inner_texts()[:3] == ["4", "100", "1.0e-5"]
+    assert broken.get_by_label("seed").input_value() == "3"
+
+
+@pytest.mark.browser
+def test_divergence_is_said_with_its_bound(visit):
+    page = visit(PAGE)
+    press(page, "It diverges")
+    until(page, lambda: "diverged at step 4" in status(page))
+    assert "stable below 7.6e-3" in status(page)
+    assert "too large: stable below 7.6e-3" in page.locator(".pn-lab-bound").inner_text()
+    press(page, "Algorithm 1")
+    until(page, lambda: step(page) > 100)
+    assert status(page) == "Training."
+
+
+@pytest.mark.browser
+def test_a_story_ends_as_the_chapters_say(visit):
+    """The rate may be changed while it runs; seed 0 at 8e-5 is below 1e-2 long before step 40,000."""
+    page = visit(f"{PAGE}?scheme=ntk&rate=8e-5")
+    press(page, "Start")
+    until(page, lambda: step(page) > 5_000)
+    press(page, "Pause")
+    until(page, lambda: status(page) == "Paused.")
+    page.wait_for_timeout(300)
+    error = float(page.locator(".pn-lab dd").nth(2).inner_text())
+    assert error < 1e-2
+    described = page.locator(".pn-lab [role=img]").evaluate_all("all => all.map(e => e.ariaLabel)")
+    assert len(described) == 4
+    assert f"relative error {page.locator('.pn-lab dd').nth(2).inner_text()}" in described[0]
+
+
+@pytest.mark.browser
+def test_a_hidden_page_rests(visit):
+    page = visit(PAGE)
+    press(page, "Start")
+    until(page, lambda: step(page) > 100)
+    hide = """hidden => {
+        Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
+        document.dispatchEvent(new Event('visibilitychange'));
+    }"""
+    page.evaluate(hide, True)
+    page.wait_for_timeout(500)
+    resting = step(page)
+    page.wait_for_timeout(500)
+    assert step(page) == resting
+    page.evaluate(hide, False)
+    until(page, lambda: step(page) > resting)
