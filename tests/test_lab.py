@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import optax
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from conftest import HTML, ROOT
 
 import pinnntk_lib as pn
@@ -168,15 +169,15 @@ def test_an_address_is_an_experiment(visit):
     page.keyboard.press("ArrowRight")
     page.get_by_label("width").focus()
     page.keyboard.press("End")
-    page.get_by_label("weights", exact=True).select_option("Algorithm 1")
+    page.locator("[name=scheme]").select_option("Algorithm 1")
     assert page.url.endswith("?width=500&rate=0.000013&scheme=ntk")
     again = visit(page.url.partition("/book/")[2].join(("book/", "")))
     assert again.get_by_label("width").get_attribute("aria-valuetext") == "500"
-    assert again.get_by_label("weights", exact=True).input_value() == "ntk"
-    assert again.locator(".pn-lab output").all_inner_texts()[:3] == ["4", "500", "1.3e-5"]
+    assert again.locator("[name=scheme]").input_value() == "ntk"
+    assert again.locator(".pn-lab label b").all_inner_texts()[:3] == ["4", "500", "1.3e-5"]
     # what makes no sense is left out
     broken = visit(f"{PAGE}?a=99&width=ten&rate=-1&scheme=magic&seed=3")
-    assert broken.locator(".pn-lab output").all_inner_texts()[:3] == ["4", "100", "1.0e-5"]
+    assert broken.locator(".pn-lab label b").all_inner_texts()[:3] == ["4", "100", "1.0e-5"]
     assert broken.get_by_label("seed").input_value() == "3"
 
 
@@ -224,3 +225,16 @@ def test_a_hidden_page_rests(visit):
     assert step(page) == resting
     page.evaluate(hide, False)
     until(page, lambda: step(page) > resting)
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_keeps_a_reader_out(visit, scheme, width):
+    """WCAG 2.1 AA by axe-core, while it trains."""
+    page = visit(PAGE, viewport={"width": width, "height": 900}, color_scheme=scheme)
+    press(page, "Start")
+    until(page, lambda: step(page) > 100)
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]
+    found = Axe().run(page, options={"runOnly": rules, "preload": False})
+    assert not found.response["violations"], found.generate_report()

@@ -41,18 +41,18 @@ const LOOKS = {
 const FORM = `
   <form aria-label="Settings of the lab">
     <div role="group" aria-label="Stories" class="pn-lab-stories"></div>
-    <label>half-waves of the solution, <i>a</i> <output></output>
+    <label>half-waves of the solution, <i>a</i> <b aria-hidden="true"></b>
       <input type="range" name="a" min="1" max="8" step="1"></label>
-    <label>width <output></output>
+    <label>width <b aria-hidden="true"></b>
       <input type="range" name="width" min="0" max="${WIDTHS.length - 1}" step="1"></label>
-    <label>learning rate <output></output>
+    <label>learning rate <b aria-hidden="true"></b>
       <input type="range" name="rate" min="-6" max="0" step="0.1">
       <span class="pn-lab-bound"></span></label>
     <label>seed
       <input type="number" name="seed" min="0" max="4294967295" step="1" required></label>
     <label>weights
       <select name="scheme"></select></label>
-    <label>weight of the boundary <output></output>
+    <label>weight of the boundary <b aria-hidden="true"></b>
       <input type="range" name="fixed" min="0" max="5" step="0.1"></label>
     <label>speed
       <select name="pace"></select></label>
@@ -112,7 +112,7 @@ class Figure {
   constructor(parent, { title, x, log = false, points = false, lines }) {
     Object.assign(this, { x, log, points, lines });
     this.element = document.createElement("figure");
-    this.element.innerHTML = `<figcaption><strong>${title}</strong><br></figcaption><div role="img"></div>`;
+    this.element.innerHTML = `<figcaption><strong>${title}</strong><br></figcaption><div role="img" aria-label="${title}"></div>`;
     parent.append(this.element);
     this.place = this.element.querySelector("div");
     this.data = [[], ...Object.keys(lines).map(() => [])];
@@ -254,7 +254,7 @@ class Lab {
       const input = this.form.elements[name];
       input.value = position;
       input.setAttribute("aria-valuetext", text);
-      input.closest("label").querySelector("output").textContent = text;
+      input.closest("label").querySelector("b").textContent = text;
     }
     Object.assign(this.form.elements.seed, { value: seed });
     this.form.elements.scheme.value = scheme;
