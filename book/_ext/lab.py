@@ -7,6 +7,10 @@ from pathlib import Path
 
 VENDOR = Path("book/vendor")
 LAB = Path("book/_static/lab")
+LICENCES = (
+    "// With uPlot and ml-matrix, under the MIT licence: see ../uplot/LICENSE "
+    "and ../ml-matrix/LICENSE."
+)
 
 
 def plain(module: Path) -> str:
@@ -34,7 +38,7 @@ def script(root: Path) -> str:
     plots = (root / VENDOR / "uplot/uPlot.iife.min.js").read_text("utf-8")
     lab = plain(root / LAB / "lab.mjs")
     body = f"{plots}\nconst WORKER = {json.dumps(worker)};\n{lab}"
-    return f'(() => {{\n"use strict";\n{body}}})();\n'
+    return f'{LICENCES}\n(() => {{\n"use strict";\n{body}}})();\n'
 
 
 def write(app, config):
