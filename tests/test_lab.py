@@ -228,6 +228,23 @@ def test_a_hidden_page_rests(visit):
 
 
 @pytest.mark.browser
+def test_a_reader_who_wants_less_motion_gets_less(visit):
+    count = """() => new Promise(done => {
+        let changes = 0;
+        const seen = new MutationObserver(() => changes++);
+        seen.observe(document.querySelector('.pn-lab dl'), { childList: true });
+        setTimeout(() => done(changes), 3000);
+    })"""
+    changes = {}
+    for motion in ("no-preference", "reduce"):
+        page = visit(PAGE, reduced_motion=motion)
+        press(page, "Start")
+        until(page, lambda page=page: step(page) > 100)
+        changes[motion] = page.evaluate(count)
+    assert changes["reduce"] <= 4 < changes["no-preference"]
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_keeps_a_reader_out(visit, scheme, width):

@@ -67,21 +67,23 @@ const FORM = `
   <div class="pn-lab-figures"></div>`;
 
 const FIGURES = {
-  solution: { title: "Solution", x: "x", lines: { exact: "exact", network: "network" } },
+  solution: { title: "Solution", x: "x", y: "u", lines: { exact: "exact", network: "network" } },
   losses: {
     title: "Losses and relative error",
     x: "step",
+    y: "loss, error",
     log: true,
     lines: { u: "boundary", r: "residual", error: "relative error of u" },
   },
   spectrum: {
     title: "Eigenvalues of the kernel",
     x: "rank",
+    y: "eigenvalue",
     log: true,
     points: true,
     lines: { u: "K_uu", r: "K_rr", u0: "K_uu at step 0", r0: "K_rr at step 0" },
   },
-  weights: { title: "Weights", x: "step", log: true, lines: { u: "boundary", r: "residual" } },
+  weights: { title: "Weights", x: "step", y: "weight", log: true, lines: { u: "boundary", r: "residual" } },
 };
 
 function number(value, digits = 3) {
@@ -109,8 +111,8 @@ const starts = Object.fromEntries(Object.entries(SETTINGS).map(([name, { start }
 
 /** A picture of one or more lines that are redrawn as data come; `show(x, {line: values}, description)`. */
 class Figure {
-  constructor(parent, { title, x, log = false, points = false, lines }) {
-    Object.assign(this, { x, log, points, lines });
+  constructor(parent, { title, x, y, log = false, points = false, lines }) {
+    Object.assign(this, { x, y, log, points, lines });
     this.element = document.createElement("figure");
     this.element.innerHTML = `<figcaption><strong>${title}</strong><br></figcaption><div role="img" aria-label="${title}"></div>`;
     parent.append(this.element);
@@ -150,7 +152,7 @@ class Figure {
         scales: { x: { time: false, ...scale }, y: scale },
         axes: [
           { ...axis, ...ticks, label: this.x, labelSize: 20, size: 34 },
-          { ...axis, ...ticks, size: 60 },
+          { ...axis, ...ticks, label: this.y, labelSize: 20, size: 56 },
         ],
         series: [{}, ...series],
       },
