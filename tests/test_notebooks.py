@@ -53,8 +53,8 @@ def test_every_picture_has_alternative_text(path):
 
 
 def test_stored_outputs_are_reused_only_for_the_code_that_made_them(monkeypatch, tmp_path):
-    """A word of prose changes nothing, nor does a recorded run that the notebook does not read or a tool's version; a
-    character of code, of the library or of a run that it reads does, and so does the version of JAX."""
+    """A word of prose changes nothing, nor does one of a docstring, a recorded run that the notebook does not read or a
+    tool's version; a character of code, of the library's or of a run that it reads does, and so does JAX's version."""
     monkeypatch.syspath_prepend(BOOK / "_ext")
     from book_setup import made_by
 
@@ -76,7 +76,10 @@ def test_stored_outputs_are_reused_only_for_the_code_that_made_them(monkeypatch,
         file.write_text(re.sub(old, new, file.read_text(), flags=re.MULTILINE))
         return made_by(tmp_path, notebook) != before
 
-    assert changes("pinnntk_lib/ntk.py")
+    assert changes("pinnntk_lib/ntk.py", "^import", "import re, ")
+    assert changes("pinnntk_lib/pinnntk.mplstyle")
+    assert not changes("pinnntk_lib/ntk.py", r"\Z", "\n# a comment\n")
+    assert not changes("pinnntk_lib/ntk.py", r'\A"""', '"""In other words: ')
     assert changes("book/data/poisson-seeds.json")
     assert changes("requirements.lock", "^jax==", "jax==9")
     assert not changes("requirements.lock", "^ruff==", "ruff==9")

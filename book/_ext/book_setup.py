@@ -1,8 +1,12 @@
 """What the book's build needs and Jupyter Book does not do."""
 
+import ast
+import io
 import re
+import tokenize
 import tomllib
 from collections.abc import Iterable
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -22,17 +26,38 @@ def versions(root: Path) -> list[str]:
     return re.findall(rf"^(?:{'|'.join(names)})==\S+", locked, re.MULTILINE)
 
 
+@cache
+def code_of(text: str) -> str:
+    """Python without docstrings, comments and empty lines, which change no output."""
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    with_docstring = ast.Module | ast.ClassDef | ast.FunctionDef
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, with_docstring) and ast.get_docstring(node):
+            docstring = node.body[0]
+            span = range(docstring.lineno - 1, docstring.end_lineno)
+            lines = [
+                "" if i in span else line for i, line in enumerate(lines)
+            ]
+    return "\n".join(line.rstrip() for line in lines if line.strip())
+
+
 def digest(root: Path, records: Iterable[str]) -> str:
     """A digest of what outputs depend on besides a notebook: the library, what it runs on, and the recorded runs that
     match one of the patterns."""
-    files = {*root.glob("pinnntk_lib/*.*")}
-    for pattern in records:
-        files.update(root.glob(f"book/{pattern}"))
     content = sha256("\0".join(versions(root)).encode())
-    for file in sorted(files):
-        content.update(
-            file.name.encode() + b"\0" + file.read_bytes() + b"\0"
-        )
+    for file in sorted(root.glob("pinnntk_lib/*.*")):
+        text = file.read_text("utf-8")
+        code = code_of(text) if file.suffix == ".py" else text
+        content.update(f"{file.name}\0{code}\0".encode())
+    recorded = {
+        file for pattern in records for file in root.glob(f"book/{pattern}")
+    }
+    for file in sorted(recorded):
+        content.update(file.name.encode() + b"\0" + file.read_bytes())
     return content.hexdigest()[:16]
 
 
