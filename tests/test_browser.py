@@ -32,7 +32,7 @@ def test_every_page(visit, path, scheme, width):
     # typeset, all of it: no dollar or backslash is left in the text outside code
     text = page.evaluate("""() => {
         const copy = document.querySelector('article').cloneNode(true);
-        copy.querySelectorAll('pre, code, mjx-container, script').forEach(element => element.remove());
+        copy.querySelectorAll('pre, code, .sig, mjx-container, script').forEach(element => element.remove());
         return copy.textContent;
     }""")
     assert "$" not in text

@@ -116,3 +116,12 @@ def test_the_readme_keeps_its_word():
     start = [names[name] for name in ("params", "problem", "points")]
     plain = pn.train(names["model"].apply, *start, optax.sgd(1e-5), 40_000)
     assert f"{plain.history['error'][-1]:.2g}" in example
+
+
+def test_the_api_reference_has_every_public_name():
+    reference = set(
+        re.findall(r"^\.\. auto\w+:: (?:pinnntk_lib\.)?(\S+)", (ROOT / "book/api.md").read_text(), re.MULTILINE)
+    )
+    public = {name for name in pn.__all__ if callable(getattr(pn, name))}
+    public |= {f"limit.{name}" for name in pn.limit.__all__}
+    assert public <= reference
