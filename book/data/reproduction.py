@@ -6,13 +6,12 @@ writes ``reproduction.json`` beside this file: for each experiment a list over t
 and of u_xx), first and last losses, and relative changes of the parameters and of K.
 """
 
-import json
 import sys
 import tempfile
 import time
-from pathlib import Path
 
 import jax
+import recording
 
 import pinnntk_lib as pn
 from pinnntk_lib import experiments
@@ -57,15 +56,7 @@ def main(seeds):
     for name in NAMES:
         runs[name] = [numbers(name, seed) for seed in range(seeds)]
         print(name, f"{time.perf_counter() - started:.0f} s", flush=True)
-    command = f"python book/data/reproduction.py {seeds}"
-    record = experiments.provenance(command) | {
-        "minutes": round((time.perf_counter() - started) / 60, 1),
-        "seeds": f"0 to {seeds - 1}",
-        "runs": runs,
-    }
-    Path(__file__).with_name("reproduction.json").write_text(
-        json.dumps(record, indent=1) + "\n"
-    )
+    recording.write(__file__, seeds, started, {"runs": runs})
 
 
 if __name__ == "__main__":

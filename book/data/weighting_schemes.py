@@ -6,14 +6,13 @@ writes ``weighting-schemes.json`` beside this file: relative L2 errors after 40,
 Adam for ``adam``) at several learning rates, null where training diverged.
 """
 
-import json
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import optax
+import recording
 
 import pinnntk_lib as pn
 from pinnntk_lib import experiments
@@ -56,15 +55,11 @@ def main(seeds):
                     found.append(None)
             errors[scheme][name] = found
             print(scheme, name, found, flush=True)
-    command = f"python book/data/weighting_schemes.py {seeds}"
-    record = experiments.provenance(command) | {
-        "minutes": round((time.perf_counter() - started) / 60, 1),
-        "steps": setting.steps,
-        "seeds": f"0 to {seeds - 1}",
-        "relative_l2_error": errors,
-    }
-    Path(__file__).with_name("weighting-schemes.json").write_text(
-        json.dumps(record, indent=1) + "\n"
+    recording.write(
+        __file__,
+        seeds,
+        started,
+        {"steps": setting.steps, "relative_l2_error": errors},
     )
 
 

@@ -56,7 +56,7 @@ const FORM = `
       <input type="range" name="fixed" min="0" max="5" step="0.1"></label>
     <label>speed
       <select name="pace"></select></label>
-    <div role="group" aria-label="Training" class="pn-lab-training">
+    <div role="group" aria-label="Training">
       <button type="button" name="start">Start</button>
       <button type="button" name="one">One step</button>
       <button type="button" name="reset">Reset</button>

@@ -65,8 +65,7 @@ export class Session {
   }
 
   /** The relative L2 error. */
-  error() {
-    const { exact, network } = this.solution();
+  error({ exact, network } = this.solution()) {
     const square = (sum, v) => sum + v * v;
     return Math.sqrt(exact.map((v, i) => v - network[i]).reduce(square, 0) / exact.reduce(square, 0));
   }

@@ -40,12 +40,12 @@ function allowed() {
 function report(withSpectrum) {
   reported = performance.now();
   const { step, losses, weights, history, diverged } = session;
-  const now = session.solution();
-  const message = { step, losses, weights, history, diverged, running, solution: now, error: session.error() };
+  const solution = session.solution();
+  const message = { step, losses, weights, history, diverged, running, solution, error: session.error(solution) };
   if (withSpectrum && !diverged) { // of a run that has diverged, the spectrum before tells why
     measured = reported;
     message.spectrum = session.spectrum();
-    message.first = first;
+    message.first = first ??= message.spectrum;
   }
   postMessage(message);
 }
@@ -54,7 +54,7 @@ const commands = {
   reset({ settings }) {
     running = false;
     session = new Session(settings);
-    first = session.spectrum();
+    first = null;
     report(true);
   },
   change({ settings }) {
