@@ -75,6 +75,10 @@ def complaint(message):
     return message.type in ("error", "warning") and not message.text.startswith(HARMLESS)
 
 
+def lost(request):
+    return request.failure != "net::ERR_ABORTED"  # given up by the page, as when it leads on to another
+
+
 class Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_):
         pass
@@ -102,7 +106,7 @@ def visit(browser, site):
         page = context.new_page()
         page.on("console", lambda message: complaint(message) and errors.append(message.text))
         page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("requestfailed", lambda request: errors.append(f"failed: {request.url}"))
+        page.on("requestfailed", lambda request: lost(request) and errors.append(f"failed: {request.url}"))
         page.on("response", lambda answer: answer.status >= 400 and errors.append(f"{answer.status}: {answer.url}"))
         page.on("request", lambda request: requests.append(request.url))
         page.goto(f"{root}/{path}", wait_until="networkidle")
@@ -113,3 +117,19 @@ def visit(browser, site):
         context.close()
     assert not errors
     assert [url for url in requests if not url.startswith((*roots, "data:", "blob:"))] == []
+
+
+def assert_accessible(page, structure=True, contrast=True):
+    """WCAG 2.1 AA, as far as axe-core can tell; its rules on structure, on contrast, or both."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    # Typeset formulas, thousands of boxes that it would look at one by one, are MathJax's own to look after.
+    page.evaluate("document.querySelectorAll('mjx-container').forEach(formula => formula.remove())")
+    tags = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
+    options = {
+        "runOnly": tags if structure else {"type": "rule", "values": ["color-contrast"]},
+        "rules": {"color-contrast": {"enabled": contrast}},
+        "resultTypes": ["violations"],
+        "preload": False,  # it would fetch styles again, which a page from a file cannot
+    }
+    found = axe.run(page, options=options)
+    assert not found.response["violations"], found.generate_report()

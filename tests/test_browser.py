@@ -3,17 +3,21 @@
 Needs `make book` and an installed Chromium or Chrome; without either these tests are skipped.
 """
 
+import gzip
+from urllib.parse import urlsplit
+
 import pytest
-from conftest import HTML, ROOT
+from conftest import HTML, ROOT, assert_accessible
 
 pytestmark = pytest.mark.browser
 
 PAGES = sorted(f"book/{path.stem}.html" for kind in ("md", "ipynb") for path in ROOT.glob(f"book/*.{kind}"))
 CHAPTER = "book/01-when-pinns-fail.html"
-# pages with a widget, and where its sliders end when the first is at its least value, the second at its largest
+# pages with a widget, and what its picture and its sliders say with the first at its least value, the second at its
+# largest
 WIDGETS = {
-    CHAPTER: "width 10, learning rate 0.1",
-    "book/05-infinite-width-during-training.html": "width 16, learning rate 0.05",
+    CHAPTER: ("width 10, learning rate 0.1", "Width 10, Learning rate 1e-1"),
+    "book/05-infinite-width-during-training.html": ("width 16, learning rate 0.05", "Width 16, Learning rate 5e-2"),
 }
 PICTURE = ".widget-html img:visible"
 
@@ -29,6 +33,8 @@ def test_every_page(visit, path, scheme, width):
         assert images.nth(i).evaluate("image => image.complete && image.naturalWidth > 0")
         assert images.nth(i).get_attribute("alt")
     assert page.locator("mjx-merror").count() == 0
+    assert page.locator("svg[data-icon] path").count() == page.locator("svg[data-icon]").count() > 5
+    assert page.locator("svg .missing").count() == 0  # an icon that the site was built without
     # typeset, all of it: no dollar or backslash is left in the text outside code
     text = page.evaluate("""() => {
         const copy = document.querySelector('article').cloneNode(true);
@@ -37,6 +43,9 @@ def test_every_page(visit, path, scheme, width):
     }""")
     assert "$" not in text
     assert "\\" not in text
+    # structure does not depend on the colours, nor colours on the width
+    if scheme == "light" or width > 1000:
+        assert_accessible(page, structure=scheme == "light", contrast=width > 1000)
 
 
 def test_maths_is_typeset(visit):
@@ -62,7 +71,23 @@ def test_the_widget_by_keyboard(visit, site, path, protocol):
     width.focus()
     page.keyboard.press("Home")
     seen.add(changed(page, seen))
-    assert WIDGETS[path] in picture(page)
+    assert WIDGETS[path][0] in picture(page)
+
+
+@pytest.mark.parametrize("path", WIDGETS)
+def test_the_widget_by_ear(visit, path):
+    page = visit(path)
+    page.wait_for_selector(PICTURE)
+    width, rate = page.locator(".noUi-handle").all()
+    width.focus()
+    page.keyboard.press("Home")
+    rate.focus()
+    page.keyboard.press("End")
+    changed(page, set())
+    said = [
+        f"{handle.get_attribute('aria-label')} {handle.get_attribute('aria-valuetext')}" for handle in (width, rate)
+    ]
+    assert ", ".join(said) == WIDGETS[path][1]
 
 
 def test_the_widget_by_mouse(visit):
@@ -91,6 +116,16 @@ def test_the_front_page_leads_to_the_book(visit):
     page.get_by_role("link", name="When PINNs fail").first.click()
     page.wait_for_url("**/book/01-when-pinns-fail.html")
     assert "When PINNs fail" in page.locator("article h1").inner_text()
+
+
+def test_the_site_is_light(visit):
+    """It fits where bandwidth is dear: 15 MB in all, the first page 1 MB as servers send it."""
+    assert sum(path.stat().st_size for path in HTML.rglob("*") if path.is_file()) < 15e6
+    page = visit("book/intro.html")
+    urls = page.evaluate("performance.getEntries().map(entry => entry.name).filter(name => name.startsWith('http'))")
+    files = {HTML / urlsplit(url).path.lstrip("/") for url in urls}
+    assert len(files) > 10
+    assert sum(len(gzip.compress(file.read_bytes())) for file in files) < 1e6
 
 
 def picture(page):

@@ -5,12 +5,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 
 BOOK = Path(__file__).parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
+
+sys.path.insert(0, str(BOOK / "_ext"))
+import colab  # noqa: E402 -- its folder is no package
+from book_setup import made_by  # noqa: E402
 
 
 def read(path):
@@ -52,12 +57,41 @@ def test_every_picture_has_alternative_text(path):
             assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40
 
 
-def test_stored_outputs_are_reused_only_for_the_code_that_made_them(monkeypatch, tmp_path):
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_first_cell_installs_what_is_missing(path):
+    assert code_cells(path)[0].source == colab.FIRST_CELL
+
+
+def test_publishing_fills_the_address_in(tmp_path, monkeypatch):
+    monkeypatch.setenv("REPOSITORY", "https://github.com/me/my-fork/")
+    config = SimpleNamespace(html_theme_options={"show_navbar_depth": 2})
+    colab.add_button(None, config)
+    assert config.html_theme_options["repository_url"] == "https://github.com/me/my-fork"
+    assert config.html_theme_options["show_navbar_depth"] == 2
+    copy = tmp_path / "_sources/book/copy.ipynb"
+    copy.parent.mkdir(parents=True)
+    shutil.copy(NOTEBOOKS[0], copy)
+    colab.fill_downloads(SimpleNamespace(outdir=tmp_path), None)
+    assert '"https://github.com/me/my-fork"\n' in code_cells(copy)[0].source
+    assert colab.PLACEHOLDER not in copy.read_text()
+
+
+def test_without_an_address_there_is_no_button(monkeypatch):
+    monkeypatch.delenv("REPOSITORY", raising=False)
+    config = SimpleNamespace(html_theme_options={})
+    colab.add_button(None, config)
+    assert config.html_theme_options == {}
+
+
+def test_an_address_that_colab_cannot_open(monkeypatch):
+    monkeypatch.setenv("REPOSITORY", "https://gitlab.com/me/my-fork")
+    with pytest.raises(ValueError, match=r"REPOSITORY: expected an address like .*, got 'https://gitlab"):
+        colab.repository()
+
+
+def test_stored_outputs_are_reused_only_for_the_code_that_made_them(tmp_path):
     """A word of prose changes nothing, nor does one of a docstring, a recorded run that the notebook does not read or a
     tool's version; a character of code, of the library's or of a run that it reads does, and so does JAX's version."""
-    monkeypatch.syspath_prepend(BOOK / "_ext")
-    from book_setup import made_by
-
     for name in ("pinnntk_lib", "book/data"):
         shutil.copytree(BOOK.parent / name, tmp_path / name)
     for name in ("requirements.lock", "pyproject.toml"):
@@ -103,5 +137,5 @@ def test_a_change_of_2_percent_in_a_loss_weight_is_noticed(tmp_path):
         capture_output=True,
         text=True,
     )
-    assert "1 failed, 2 passed" in run.stdout, run.stdout + run.stderr
+    assert "1 failed, 3 passed" in run.stdout, run.stdout + run.stderr
     assert "mismatch 'stdout'" in run.stdout

@@ -13,3 +13,23 @@
     },
   });
 })();
+
+// Sliders say to a screen reader what they say to the eye: their description, and the chosen option rather than its
+// number.
+(function () {
+  const say = (handle) => {
+    const widget = handle.closest(".widget-inline-hbox");
+    const text = (part) => widget?.querySelector(part)?.textContent.trim();
+    const attributes = { "aria-label": text(".widget-label"), "aria-valuetext": text(".widget-readout") };
+    for (const [name, value] of Object.entries(attributes)) {
+      if (value && handle.getAttribute(name) !== value) handle.setAttribute(name, value);
+    }
+  };
+  const sayAll = () => document.querySelectorAll(".noUi-handle").forEach(say);
+  new MutationObserver(sayAll).observe(document, {
+    subtree: true,
+    childList: true,
+    characterData: true,
+    attributeFilter: ["aria-valuetext"],
+  });
+})();

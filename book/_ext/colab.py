@@ -1,0 +1,82 @@
+"""The address of the published repository, which stands in no file: whoever publishes the book gives it, as the
+environment variable REPOSITORY. With it, chapters get a button that opens them on Colab, and their first cell knows
+where to find the library there.
+
+REPOSITORY=https://github.com/me/my-fork python book/_ext/colab.py book/*.ipynb    (in a copy: it changes them in place)
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+# Deployment fills the address in on this branch, whose library, notebooks and recorded runs are of one version.
+BRANCH = "colab"
+PLACEHOLDER = "https://github.com/OWNER/REPOSITORY"
+FIRST_CELL = f"""\
+# Where the library is missing, as on Colab, fetch it with the recorded runs.
+import importlib.util
+import os
+
+if importlib.util.find_spec("pinnntk_lib") is None:
+    address = "{PLACEHOLDER}"
+    !git clone -q --depth 1 -b {BRANCH} {{address}} pinnntk
+    %pip install -q ./pinnntk
+if os.path.isdir("pinnntk/book"):
+    os.chdir("pinnntk/book")"""
+
+
+def repository() -> str | None:
+    """The address, if one was given.
+
+    Raises:
+        ValueError: if it is not that of a repository on GitHub, the only one whose notebooks Colab opens.
+    """
+    address = os.environ.get("REPOSITORY", "").rstrip("/")
+    if not address:
+        return None
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]+", address):
+        raise ValueError(
+            "REPOSITORY: expected an address like https://github.com/me/my-fork, "
+            f"got {address!r}"
+        )
+    return address
+
+
+def fill(path: Path, address: str):
+    """Puts the address into a notebook."""
+    notebook = nbformat.read(path, as_version=4)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.source = cell.source.replace(PLACEHOLDER, address)
+    nbformat.write(notebook, path)
+
+
+def add_button(app, config):
+    if address := repository():
+        config.html_theme_options |= {
+            "repository_url": address,
+            "repository_branch": BRANCH,
+            "launch_buttons": {
+                "colab_url": "https://colab.research.google.com"
+            },
+        }
+
+
+def fill_downloads(app, exception):
+    if not exception and (address := repository()):
+        for path in Path(app.outdir).glob("_sources/**/*.ipynb"):
+            fill(path, address)
+
+
+def setup(app):
+    app.connect("config-inited", add_button)
+    app.connect("build-finished", fill_downloads)
+    return {"parallel_read_safe": True}
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        fill(Path(name), repository() or PLACEHOLDER)
