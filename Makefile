@@ -1,4 +1,5 @@
-# make help lists what there is. Everything happens in .venv, from the versions in requirements.lock.
+# make help lists what there is. Everything happens in .venv, from the versions in requirements.lock; with
+# PACKAGES=newest or PACKAGES=oldest in a folder of its own, from what requirements.txt allows.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -6,25 +7,30 @@ SHELL := /bin/bash
 
 PYTHON ?= python3
 PORT ?= 8000
-VENV := .venv
+PACKAGES ?= locked
+VENV := .venv$(if $(filter-out locked,$(PACKAGES)),-$(PACKAGES))
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+FROM_locked := --require-hashes -r requirements.lock
+FROM_newest := -r requirements.txt
+FROM_oldest := -r <(sed 's/>=/==/' requirements.txt)
 NOTEBOOKS := $(wildcard book/*.ipynb)
 BOOK := _build/html/index.html
 
-.PHONY: help book serve test lint unit notebooks browser outputs benchmarks lock vendor clean install
+.PHONY: help book serve jupyter test lint unit notebooks browser outputs benchmarks publish colab lock vendor clean install
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
 
 install: $(INSTALLED) ## the virtual environment, with the locked versions and this library
 
-$(INSTALLED): requirements.lock pyproject.toml
+$(INSTALLED): requirements.$(if $(filter locked,$(PACKAGES)),lock,txt) pyproject.toml
+	@test -n "$(findstring $(PACKAGES),locked newest oldest)" || { echo "PACKAGES: expected locked, newest or oldest, got '$(PACKAGES)'." >&2; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' was not found: install it, or say make PYTHON=/path/to/python." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): install a newer one, or say make PYTHON=/path/to/python." >&2; exit 1; }
 	@echo "Installing into $(VENV) (a minute or two, once) ..."
 	@$(PYTHON) -m venv $(VENV) >/tmp/pinnntk-venv.log 2>&1 || { echo "Python could not make a virtual environment: install its venv module (on Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --retries 2 --require-hashes -r requirements.lock >$(VENV)/install.log 2>&1 \
+	@$(BIN)/python -m pip install --quiet --retries 2 $(FROM_$(PACKAGES)) >$(VENV)/install.log 2>&1 \
 	&& $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . >>$(VENV)/install.log 2>&1 \
 	|| { echo "The packages could not be installed: is there a network? ($(VENV)/install.log has the details)" >&2; exit 1; }
 	@touch $@
@@ -38,20 +44,25 @@ serve: book ## the book on http://localhost:8000 (PORT=... for another port)
 	@echo "Serving on http://localhost:$(PORT) (Ctrl-C ends it)"
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
+jupyter: $(INSTALLED) ## the chapters in JupyterLab, to change and to run (fetches it the first time)
+	@test -x $(BIN)/jupyter-lab || $(BIN)/python -m pip install --quiet "jupyterlab>=4"
+	@$(BIN)/jupyter-lab book
+
 test: lint unit notebooks book browser ## everything that CI runs
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 
 unit: $(INSTALLED)
 	$(BIN)/pytest -m "not browser" -n auto
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
-	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 600 -p no:cacheprovider $(NOTEBOOKS)
+	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 600 -p no:cacheprovider -n auto --dist loadfile $(NOTEBOOKS)
 
 browser: book
-	$(BIN)/pytest -m browser
+	$(BIN)/pytest -m browser -n auto
 
 outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after changing them
 	$(BIN)/python book/execute.py $(NOTEBOOKS)
@@ -61,6 +72,12 @@ benchmarks: $(INSTALLED) ## time the kernel's computation and store the results,
 	$(BIN)/python tests/benchmarks/devices.py --out book/data/devices.json
 	$(BIN)/python tests/benchmarks/training.py --out book/data/training-speed.json
 
+publish: ## write the repository's address into the notebooks, in place (REPOSITORY=https://github.com/...)
+	$(PYTHON) book/_ext/colab.py $(NOTEBOOKS)
+
+colab: ## run a chapter as Colab would (FREEZE=its list of packages)
+	$(PYTHON) tests/colab_program.py $(FREEZE)
+
 lock: ## refresh requirements.lock from requirements.txt (needs uv)
 	uv pip compile --universal --fork-strategy fewest --python-version 3.11 --generate-hashes --upgrade requirements.txt -o requirements.lock
 
@@ -68,7 +85,7 @@ vendor: ## fetch the browser libraries in book/vendor again (needs npm)
 	$(PYTHON) book/fetch_vendor.py
 
 clean: ## remove what was built, and the virtual environment
-	rm -rf $(VENV) _build
+	rm -rf .venv .venv-* _build
 
 .DEFAULT:
 	@echo "There is no target '$@': 'make help' lists them." >&2; exit 2

@@ -18,6 +18,17 @@ class CheckpointError(RuntimeError):
 
     Attributes:
         result: training so far, where a checkpoint could not be written; None otherwise.
+
+    Example:
+        >>> import jax, optax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(), pn.MLP(width=10)
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10), optax.sgd(1e-5)
+        >>> try:
+        ...     pn.train(*setting, 100, resume="runs/none")
+        ... except pn.CheckpointError as error:
+        ...     print(error)  # doctest: +ELLIPSIS
+        ...
+        checkpoints: ...runs/none cannot be used (FileNotFoundError: ...)
     """
 
     def __init__(self, message: str, result=None):

@@ -449,7 +449,7 @@ def flat(tree) -> dict[str, Any]:
 
 def nested(arrays) -> dict[str, Any]:
     """The inverse of :func:`flat`, from an open ``.npz`` file."""
-    columns = {}
+    columns: dict[str, Any] = {}
     for name in arrays.files:
         outer, _, inner = name.partition("/")
         if inner:

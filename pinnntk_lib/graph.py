@@ -86,7 +86,7 @@ class Graph:
 
     def uses(self) -> dict[int, list[tuple[Node, int]]]:
         """``{value: [(node, position among its inputs), ...]}``."""
-        found = {}
+        found: dict[int, list[tuple[Node, int]]] = {}
         for node in self.nodes:
             for position, value in enumerate(node.inputs):
                 found.setdefault(value, []).append((node, position))
@@ -96,7 +96,8 @@ class Graph:
         """The most bytes alive at once if the equations ran one by one, inputs and constants not counted."""
         last = {value: i for i, node in enumerate(self.nodes) for value in node.inputs}
         last.update((value, len(self.nodes)) for value in self.outputs)
-        ends, alive, peak = {}, 0, 0
+        ends: dict[int, list[int]] = {}
+        alive = peak = 0
         for i, node in enumerate(self.nodes):
             for value in node.outputs:
                 size = nbytes(self.avals[value])

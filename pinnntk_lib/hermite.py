@@ -198,7 +198,7 @@ def expectations(series: Series, pairs, first: dict, second: dict, rho: np.ndarr
         second: ``{b: (m, terms)}``.
         rho: (n, m).
     """
-    found = {}
+    found: dict = {}
     known = series.parity is not None
     for parity in (0, 1) if known else (0,):
         step = rho**2 if known else rho

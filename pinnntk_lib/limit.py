@@ -127,6 +127,12 @@ def nngp(
     """The covariance of ``L_a u(x)`` and ``L_b u(y)`` over initialisations, at infinite width (paper, section 4).
 
     Arguments, errors and the form of the result as for :func:`ntk`.
+
+    Example:
+        >>> import jax.numpy as jnp, pinnntk_lib as pn
+        >>> Sigma = pn.limit.nngp(pn.MLP(width=1, activation="sin"), {"u": lambda u, x: u(x)}, {"u": jnp.zeros((1, 1))})
+        >>> print(f"{Sigma.matrix[0, 0]:.4f}")  # E[sin(z)^2] + 1, with z from N(0, 1)
+        1.4323
     """
     variances = weight_variance, bias_variance
     return _kernel(False, model, conditions, points, other_points, at, variances, rtol, memory)
@@ -375,7 +381,15 @@ def nngp_function(
     bias_variance: float = 1.0,
     rtol: float = 1e-11,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The covariance of ``u(x)`` and ``u(y)`` at infinite width as a smooth function; see :func:`ntk_function`."""
+    """The covariance of ``u(x)`` and ``u(y)`` at infinite width as a smooth function; see :func:`ntk_function`.
+
+    Example:
+        >>> import jax.numpy as jnp, pinnntk_lib as pn
+        >>> sigma = pn.limit.nngp_function(pn.MLP(width=1, activation="sin"))
+        >>> x = jnp.array([0.0])
+        >>> print(f"{sigma(x, x):.4f}")  # E[sin(z)^2] + 1, with z from N(0, 1)
+        1.4323
+    """
     return _function(False, model, reach, (weight_variance, bias_variance), rtol)
 
 

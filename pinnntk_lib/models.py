@@ -98,7 +98,7 @@ class MLP:
         """
         if jnp.shape(x) != (self.dim,):
             raise ValueError(f"x: expected a point of shape ({self.dim},), got shape {jnp.shape(x)}")
-        activation = ACTIVATIONS.get(self.activation, self.activation)
+        activation = ACTIVATIONS[self.activation] if isinstance(self.activation, str) else self.activation
         a = (x - jnp.asarray(self.shift, x.dtype)) / jnp.asarray(self.scale, x.dtype)
         for i, (layer, fan_in) in enumerate(zip(params, self.sizes)):
             z = layer["W"] @ a
@@ -123,10 +123,10 @@ def normalization(points: jax.Array) -> dict[str, tuple[float, ...]]:
         >>> normalization(jnp.array([[0.0], [1.0]]))
         {'shift': (0.5,), 'scale': (0.5,)}
     """
-    points = np.asarray(points)
-    if points.ndim != 2 or not len(points):
-        raise ValueError(f"points: expected shape (n, d), got {points.shape}")
-    scale = points.std(axis=0)
+    values = np.asarray(points)
+    if values.ndim != 2 or not len(values):
+        raise ValueError(f"points: expected shape (n, d), got {values.shape}")
+    scale = values.std(axis=0)
     if not (scale > 0).all():
         raise ValueError(f"points: expected a spread along every axis, got standard deviations {scale.tolist()}")
-    return {"shift": tuple(points.mean(axis=0).tolist()), "scale": tuple(scale.tolist())}
+    return {"shift": tuple(values.mean(axis=0).tolist()), "scale": tuple(scale.tolist())}

@@ -44,6 +44,11 @@ class NTK:
         columns: the same of a cross kernel's columns; None for a kernel of points with themselves.
         paths: how each parameter leaf entered an empirical kernel, as :class:`Path`; empty for other kernels.
         error: of a kernel at infinite width, an estimate of its diagonal's largest relative error; else 0.
+
+    Example:
+        >>> K = NTK(jax.numpy.diag(jax.numpy.array([3.0, 1.0, 2.0])), (("u", 1), ("r", 2)))
+        >>> float(K.trace("r")), K.eigvalsh("r").tolist(), K.block("u", "r").shape
+        (3.0, [2.0, 1.0], (1, 2))
     """
 
     matrix: jax.Array
@@ -149,14 +154,13 @@ def ntk(
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
-    cross = other_points is not None
-    others = check_other_points(other_points, points) if cross else None
+    others = None if other_points is None else check_other_points(other_points, points)
     plan = _plan(setting, tuple(len(x) for x in points.values()), method, True, memory)
     rows = tuple((plan.features[name], x) for name, x in points.items())
-    columns = tuple((plan.features[name], x) for name, x in others.items()) if cross else None
+    columns = tuple((plan.features[name], x) for name, x in others.items()) if others else None
     kernel = gram if mesh is None else partial(sharded_gram, mesh=mesh)
     sizes = tuple((name, len(x) * plan.features[name].outputs) for name, x in points.items())
-    other_sizes = tuple((name, len(x) * plan.features[name].outputs) for name, x in others.items()) if cross else None
+    other_sizes = tuple((name, len(x) * plan.features[name].outputs) for name, x in others.items()) if others else None
     return NTK(kernel(leaves, rows, columns, memory), sizes, other_sizes, plan.paths)
 
 
@@ -171,6 +175,13 @@ def ntk_diagonal(
 
     Returns:
         ``{name: (n_name,)}``, or (n_name * m,) for a condition with m outputs.
+
+    Example:
+        >>> import jax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(a=4), pn.MLP(width=100)
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10)
+        >>> bool(jax.numpy.allclose(ntk_diagonal(*setting)["r"].sum(), pn.ntk(*setting).trace("r")))
+        True
     """
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)

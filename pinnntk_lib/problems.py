@@ -30,6 +30,13 @@ class Condition:
         target: ``x -> scalar``, the right-hand side.
         sampler: ``(n, key) -> (n, d) array``, n points of the condition: deterministic where ``key`` is None,
             random otherwise.
+
+    Example:
+        ``u_x = 1`` on [0, 1]:
+
+        >>> slope = Condition(lambda u, x: d(u, 0)(x), lambda x: 1.0, lambda n, key: jnp.linspace(0, 1, n)[:, None])
+        >>> float(slope.residual(lambda x: 3.0 * x[0], slope.sampler(5, None)[2]))
+        2.0
     """
 
     operator: Operator
@@ -50,6 +57,18 @@ class Problem:
         lower: the domain's lower corner, one number per dimension.
         upper: its upper corner.
         exact: the exact solution, of a point (d,) to a scalar and of points (n, d) to (n,); None if there is none.
+
+    Example:
+        ``u_x = u`` on [0, 1] with u(0) = 1:
+
+        >>> start = Condition(lambda u, x: u(x), lambda x: 1.0, lambda n, key: jnp.zeros((n, 1)))
+        >>> growth = Condition(
+        ...     lambda u, x: d(u, 0)(x) - u(x), lambda x: 0.0, lambda n, key: jnp.linspace(0, 1, n)[:, None]
+        ... )
+        >>> problem = Problem({"u": start, "r": growth}, (0.0,), (1.0,), lambda x: jnp.exp(x[..., 0]))
+        >>> residuals = problem.residuals(problem.exact, problem.points({"u": 1, "r": 9}))
+        >>> {name: float(abs(values).max()) for name, values in residuals.items()}
+        {'u': 0.0, 'r': 0.0}
     """
 
     conditions: Mapping[str, Condition]

@@ -5,6 +5,7 @@ Compiled code is kept for equal samplers, so each is a frozen dataclass, as weig
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import cast
 
 import jax
 
@@ -14,7 +15,10 @@ from pinnntk_lib.problems import Problem
 __all__ = ["Minibatches", "RandomPoints"]
 
 
-def _sizes(n, names):
+Sizes = tuple[tuple[str, int], ...]
+
+
+def _sizes(n, names) -> Sizes:
     """``{name: number}`` from one number or such a mapping, as pairs: hashable."""
     sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(names, n)
     check_names("n", sizes, names)
@@ -46,7 +50,7 @@ class RandomPoints:
         object.__setattr__(self, "n", _sizes(self.n, self.problem.conditions))
 
     def __call__(self, key: jax.Array) -> dict[str, jax.Array]:
-        return self.problem.points(dict(self.n), key)
+        return self.problem.points(dict(cast(Sizes, self.n)), key)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,13 +78,13 @@ class Minibatches:
     def __post_init__(self):
         names = list(self.points) if isinstance(self.points, Mapping) else []
         object.__setattr__(self, "points", check_points(self.points, names))
-        object.__setattr__(self, "n", _sizes(self.n, names))
-        for name, n in self.n:
+        sizes = _sizes(self.n, names)
+        object.__setattr__(self, "n", sizes)
+        for name, n in sizes:
             if n > len(self.points[name]):
                 raise ValueError(f"n for condition {name!r}: expected at most {len(self.points[name])}, got {n}")
 
     def __call__(self, key: jax.Array) -> dict[str, jax.Array]:
-        keys = jax.random.split(key, len(self.n))
-        return {
-            name: jax.random.choice(k, self.points[name], (n,), replace=False) for (name, n), k in zip(self.n, keys)
-        }
+        sizes = cast(Sizes, self.n)
+        keys = jax.random.split(key, len(sizes))
+        return {name: jax.random.choice(k, self.points[name], (n,), replace=False) for (name, n), k in zip(sizes, keys)}

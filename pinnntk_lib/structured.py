@@ -318,7 +318,7 @@ def block(a: Mapping, b: Mapping, same: bool, shape: tuple[int, int]) -> jax.Arr
     """The kernel (n_a, n_b) of residuals whose factors are a and b; ``same`` if they are the same ones."""
     shared = sorted(a.keys() & b.keys())
     in_factors = [part for part in shared if len(a[part]) == 2]
-    total = sum(_of_factors(*a[part], *b[part], same) for part in in_factors)
+    total = sum(_of_factors(a[part], b[part], same) for part in in_factors)
     jacobians = [(a[part][0][0], b[part][0][0]) for part in shared if len(a[part]) == 1]
     # the small ones side by side: a product of n x n numbers costs memory traffic, however short its rows are
     small = [pair for pair in jacobians if pair[0].shape[1] <= SMALL]
@@ -333,8 +333,9 @@ def _matmul(a, b):
     return jnp.matmul(a, b.T, precision="highest")
 
 
-def _of_factors(rows_a, columns_a, rows_b, columns_b, same):
+def _of_factors(a, b, same):
     """Sum over channels k, l of (rows_a[k] rows_b[l]^T) * (columns_a[k] columns_b[l]^T)."""
+    (rows_a, columns_a), (rows_b, columns_b) = a, b
 
     def add(total, pair):
         k, m, weight = pair
@@ -355,7 +356,7 @@ def _pairs(a, b, same, dtype):
 
 def diagonal(factors: Mapping, n: int) -> jax.Array:
     """The kernel's diagonal (n,) from the residuals' factors."""
-    total = 0.0
+    total: jax.Array | float = 0.0
     for rows, *columns in factors.values():
         if columns:
             total += _diagonal_of_factors(rows, columns[0])

@@ -40,7 +40,7 @@ def factorial(alpha: Index) -> int:
 
 def multiply(f: dict, g: dict, keep) -> dict:
     """The product, as far as its exponents are to be kept."""
-    product = {}
+    product: dict = {}
     for alpha, a in f.items():
         for beta, b in g.items():
             gamma = tuple(map(sum, zip(alpha, beta)))
@@ -75,7 +75,8 @@ def symbol(operator: Callable, points: jax.Array, u: Callable) -> dict[Index, np
     """
     d = points.shape[1]
     wave_numbers = _wave_numbers(d)
-    found, rest = {}, np.asarray(_applied(operator, u, _exponential, tuple(map(tuple, wave_numbers)), points))
+    found: dict = {}
+    rest = np.asarray(_applied(operator, u, _exponential, tuple(map(tuple, wave_numbers)), points))
     eps = np.finfo(rest.dtype).eps
     for order in range(HIGHEST_ORDER + 1):
         new = indices(d, order)

@@ -47,6 +47,17 @@ class Result:
         state: where training stopped; ``train(..., resume=result)`` goes on from it.
         snapshots: ``{step: parameters}`` at the steps asked for.
         interrupted: whether it was stopped by Ctrl-C.
+
+    Example:
+        >>> import jax, optax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(), pn.MLP(width=10)
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10), optax.sgd(1e-5)
+        >>> result = pn.train(*setting, 100, log_every=50)
+        >>> result.history["step"].tolist(), sorted(result.history)
+        ([0, 50, 100], ['error', 'losses', 'step', 'weights'])
+        >>> further = pn.train(*setting, 200, log_every=50, resume=result)
+        >>> further.history["step"].tolist()
+        [0, 50, 100, 150, 200]
     """
 
     history: dict[str, Any]
@@ -70,6 +81,17 @@ class DivergenceError(ArithmeticError):
         bound: the largest stable learning rate of gradient descent, from the kernel at the last recorded step
             before.
         result: everything up to that recorded step.
+
+    Example:
+        >>> import jax, optax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(), pn.MLP(width=10)
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10)
+        >>> try:
+        ...     pn.train(*setting, optax.sgd(10.0), 100)
+        ... except pn.DivergenceError as error:
+        ...     print(error.condition, error.bound < 10, error.result.history["step"].tolist())
+        ...
+        u True [0]
     """
 
     def __init__(self, step: int, losses: dict[str, float], condition: str, bound: float, result: Result):

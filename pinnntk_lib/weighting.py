@@ -56,6 +56,14 @@ class Fixed:
 
     Raises:
         ValueError, TypeError: if a weight is not a positive number; in training, if the names are not the problem's.
+
+    Example:
+        >>> import jax, optax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(), pn.MLP(width=10)
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10), optax.sgd(1e-5)
+        >>> weights = pn.train(*setting, 10, Fixed({"u": 100.0, "r": 1.0})).history["weights"]
+        >>> {name: float(values[-1]) for name, values in weights.items()}
+        {'u': 100.0, 'r': 1.0}
     """
 
     values: Mapping[str, float] | None = field(default=None, compare=False)
@@ -96,6 +104,16 @@ class NTKWeights:
     Raises:
         ValueError, TypeError: if an attribute is out of its range; in training, if the points' names are not the
             problem's.
+
+    Example:
+        >>> import jax, optax, pinnntk_lib as pn
+        >>> problem = pn.problems.Poisson1D()
+        >>> points = problem.points(100)
+        >>> model = pn.MLP(width=100, **pn.normalization(points["r"]))
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, points, optax.sgd(1e-5)
+        >>> weights = pn.train(*setting, 10, NTKWeights(every=5)).history["weights"]
+        >>> print(*[f"{weights[name][0]:.4g}" for name in ("u", "r")])
+        147.6 1.007
     """
 
     every: int = 100
@@ -143,6 +161,14 @@ class GradientNormWeights:
     Raises:
         ValueError, TypeError: if an attribute is out of its range; in training, if the problem has no condition of
             the reference's name.
+
+    Example:
+        >>> import jax, optax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(), pn.MLP(width=10)
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10), optax.sgd(1e-5)
+        >>> weights = pn.train(*setting, 10, GradientNormWeights(every=5)).history["weights"]
+        >>> print(*[f"{weights[name][-1]:.2f}" for name in ("u", "r")])
+        21.30 1.00
     """
 
     every: int = 10
@@ -189,6 +215,14 @@ class UncertaintyWeights:
 
     Raises:
         ValueError, TypeError: if an attribute is not a positive number.
+
+    Example:
+        >>> import jax, optax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(), pn.MLP(width=10)
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10), optax.sgd(1e-5)
+        >>> weights = pn.train(*setting, 10, UncertaintyWeights()).history["weights"]
+        >>> print(*[f"{weights[name][-1]:.2f}" for name in ("u", "r")])
+        1.01 0.01
     """
 
     learning_rate: float = 1e-3
@@ -230,6 +264,14 @@ class RelativeLossWeights:
 
     Raises:
         ValueError, TypeError: if an attribute is out of its range.
+
+    Example:
+        >>> import jax, optax, pinnntk_lib as pn
+        >>> problem, model = pn.problems.Poisson1D(), pn.MLP(width=10)
+        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10), optax.sgd(1e-5)
+        >>> weights = pn.train(*setting, 10, RelativeLossWeights()).history["weights"]
+        >>> print(f"{weights['u'][-1] + weights['r'][-1]:.4f}")
+        2.0000
     """
 
     temperature: float = 0.1

@@ -7,6 +7,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
+import jax
+import numpy as np
 import optax
 import pytest
 
@@ -125,3 +127,35 @@ def test_the_api_reference_has_every_public_name():
     public = {name for name in pn.__all__ if callable(getattr(pn, name))}
     public |= {f"limit.{name}" for name in pn.limit.__all__}
     assert public <= reference
+
+
+def test_every_public_name_has_an_example():
+    """They are run as tests."""
+    public = [getattr(pn, name) for name in pn.__all__] + [getattr(pn.limit, name) for name in pn.limit.__all__]
+    assert [thing.__name__ for thing in public if callable(thing) and ">>>" not in thing.__doc__] == []
+
+
+def test_the_examples_for_contributors_work():
+    names = {}
+    for example in re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL):
+        exec(example, names)
+    heat, model = names["heat"](), pn.MLP(width=10, dim=2)
+    points = heat.points(30)
+    assert all(abs(values).max() < 1e-12 for values in heat.residuals(heat.exact, points).values())
+    weights = names["InverseLossWeights"]()
+    setting = model.apply, model.init(jax.random.key(0)), heat, points
+    history = pn.train(*setting, optax.adam(1e-3), 10, weights).history
+    for name, losses in history["losses"].items():
+        assert np.allclose(losses * history["weights"][name], 1)
+
+
+def test_workflows_pin_what_they_use_and_may_do_little():
+    workflows = {path.stem: path.read_text() for path in ROOT.glob(".github/workflows/*.yml")}
+    assert set(workflows) == {"tests", "book", "newest"}
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for text in workflows.values():
+        assert all(re.fullmatch(r"[0-9a-f]{40} # v[\d.]+", used) for used in re.findall(r"uses: \S+@(.*)", text))
+        assert "\npermissions:\n  contents: read\n" in text
+        assert text.count("timeout-minutes") == text.count("runs-on")
+        called = " ".join(re.findall(r"run: make (.*)", text)).split()
+        assert {word for word in called if word.islower()} <= targets

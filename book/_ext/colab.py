@@ -10,8 +10,6 @@ import re
 import sys
 from pathlib import Path
 
-import nbformat
-
 # Deployment fills the address in on this branch, whose library, notebooks and recorded runs are of one version.
 BRANCH = "colab"
 PLACEHOLDER = "https://github.com/OWNER/REPOSITORY"
@@ -47,11 +45,8 @@ def repository() -> str | None:
 
 def fill(path: Path, address: str):
     """Puts the address into a notebook."""
-    notebook = nbformat.read(path, as_version=4)
-    for cell in notebook.cells:
-        if cell.cell_type == "code":
-            cell.source = cell.source.replace(PLACEHOLDER, address)
-    nbformat.write(notebook, path)
+    text = path.read_text("utf-8")
+    path.write_text(text.replace(PLACEHOLDER, address), "utf-8")
 
 
 def add_button(app, config):
