@@ -1,0 +1,81 @@
+"""The directives `executions` and `recorded-runs`: tables of when, where, how long and on what versions the notebooks
+were executed and the longer runs were made, from the records themselves."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import nbformat
+import numpy as np
+from sphinx.util.docutils import SphinxDirective
+
+LIBRARIES = ("python", "jax", "optax", "numpy")
+
+
+def load(path: Path) -> dict:
+    if path.suffix == ".npz":
+        return json.loads(str(np.load(path)["record"]))
+    return json.loads(path.read_text("utf-8"))
+
+
+def on(record: dict) -> str:
+    """The machine and the versions."""
+    machine, known = record["machine"], record["versions"]
+    if not isinstance(machine, str):
+        machine = f"{machine['cpu']}, {machine['cores']} cores"
+    versions = [f"{name} {known[name]}" for name in LIBRARIES if name in known]
+    return "; ".join([machine, *versions])
+
+
+def lasted(record: dict) -> str:
+    """How long it took, where the record says so."""
+    if "sessions" in record:
+        seconds = sum(session["seconds"] for session in record["sessions"])
+    elif "minutes" in record:
+        seconds = 60 * record["minutes"]
+    else:
+        seconds = record.get("seconds")
+    if seconds is None:
+        return "not noted"
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+def executions(book: Path) -> Iterator[tuple[str, ...]]:
+    yield "Page", "Executed", "Took", "On"
+    for name, record in load(book / "data/executions.json").items():
+        notebook = nbformat.read(book / f"{name}.ipynb", as_version=4)
+        title = notebook.cells[0].source.splitlines()[0].lstrip("# ")
+        link = f"[{title}]({name}.ipynb)"
+        yield link, record["date"], lasted(record), on(record)
+
+
+def recorded_runs(book: Path) -> Iterator[tuple[str, ...]]:
+    yield "Made by", "When", "Took", "On"
+    files = [*book.glob("data/*.json"), *book.glob("data/*.npz")]
+    for path in sorted(files):
+        record = load(path)
+        if "command" in record:
+            command = f"`{record['command']}`"
+            yield command, record["date"], lasted(record), on(record)
+
+
+class Table(SphinxDirective):
+    rows = None
+
+    def run(self):
+        header, *rows = self.rows(Path(self.env.srcdir) / "book")
+        rule = ["---"] * len(header)
+        lines = [
+            "| " + " | ".join(row) + " |" for row in (header, rule, *rows)
+        ]
+        return self.parse_text_to_nodes("\n".join(lines))
+
+
+def setup(app):
+    for name, rows in (
+        ("executions", executions),
+        ("recorded-runs", recorded_runs),
+    ):
+        directive = type(name, (Table,), {"rows": staticmethod(rows)})
+        app.add_directive(name, directive)
+    return {"parallel_read_safe": True}
