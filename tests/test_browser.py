@@ -118,6 +118,22 @@ def test_the_front_page_leads_to_the_book(visit):
     assert "When PINNs fail" in page.locator("article h1").inner_text()
 
 
+def test_on_paper_it_is_light_and_unfolded(visit):
+    page = visit(CHAPTER, color_scheme="dark")
+    folded = page.locator("article details:not([open])")
+    before = folded.count()
+    assert before > 3
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert folded.count() == 0
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+    assert page.locator("article details summary:visible").count() == 0
+    assert page.locator("article details pre").first.is_visible()
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert folded.count() == before
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+
+
 def test_the_site_is_light(visit):
     """It fits where bandwidth is dear: 15 MB in all, the first page 1 MB as servers send it."""
     assert sum(path.stat().st_size for path in HTML.rglob("*") if path.is_file()) < 15e6

@@ -23,7 +23,9 @@ def on(record: dict) -> str:
     machine, known = record["machine"], record["versions"]
     if not isinstance(machine, str):
         machine = f"{machine['cpu']}, {machine['cores']} cores"
-    versions = [f"{name} {known[name]}" for name in LIBRARIES if name in known]
+    versions = [
+        f"{name} {known[name]}" for name in LIBRARIES if name in known
+    ]
     return "; ".join([machine, *versions])
 
 
