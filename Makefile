@@ -59,7 +59,7 @@ unit: $(INSTALLED)
 	$(BIN)/pytest -m "not browser" -n auto
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
-	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 600 -p no:cacheprovider -n auto --dist loadfile $(NOTEBOOKS)
+	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 1800 -p no:cacheprovider -n auto --dist loadfile $(NOTEBOOKS)
 
 browser: book
 	$(BIN)/pytest -m browser -n auto
