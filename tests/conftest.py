@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +24,8 @@ collect_ignore = ["killed_program.py", "sharded_program.py"]  # programs, not te
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
 jax.config.update("jax_enable_x64", True)
+# A shell lets what it runs in the background ignore Ctrl-C, and so would all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def same(a, b):

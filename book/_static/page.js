@@ -12,3 +12,14 @@
     folded.forEach((details) => (details.open = false));
   });
 })();
+
+// A table that is too wide scrolls in its own box, and the keyboard must be able to get into it.
+(function () {
+  const mark = () =>
+    document.querySelectorAll("article table").forEach((table) => {
+      if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
+      else table.removeAttribute("tabindex");
+    });
+  addEventListener("load", mark);
+  addEventListener("resize", mark);
+})();
