@@ -25,7 +25,7 @@ help: ## this list
 install: $(INSTALLED) ## the virtual environment, with the locked versions and this library
 
 $(INSTALLED): requirements.$(if $(filter locked,$(PACKAGES)),lock,txt) pyproject.toml
-	@test -n "$(findstring $(PACKAGES),locked newest oldest)" || { echo "PACKAGES: expected locked, newest or oldest, got '$(PACKAGES)'." >&2; exit 1; }
+	@test -n "$(filter $(PACKAGES),locked newest oldest)" || { echo "PACKAGES: expected locked, newest or oldest, got '$(PACKAGES)'." >&2; exit 1; }
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' was not found: install it, or say make PYTHON=/path/to/python." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): install a newer one, or say make PYTHON=/path/to/python." >&2; exit 1; }
 	@echo "Installing into $(VENV) (a minute or two, once) ..."

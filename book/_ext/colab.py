@@ -73,5 +73,8 @@ def setup(app):
 
 
 if __name__ == "__main__":
+    address = repository()
+    if address is None:
+        sys.exit("REPOSITORY: expected the repository's address, got none")
     for name in sys.argv[1:]:
-        fill(Path(name), repository() or PLACEHOLDER)
+        fill(Path(name), address)
