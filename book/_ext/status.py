@@ -6,15 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import nbformat
-import numpy as np
 from sphinx.util.docutils import SphinxDirective
+
+from pinnntk_lib import experiments
 
 LIBRARIES = ("python", "jax", "optax", "numpy")
 
 
 def load(path: Path) -> dict:
     if path.suffix == ".npz":
-        return json.loads(str(np.load(path)["record"]))
+        return experiments.load_record(path)[0]
     return json.loads(path.read_text("utf-8"))
 
 
