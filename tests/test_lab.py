@@ -193,6 +193,18 @@ def test_divergence_is_said_with_its_bound(visit):
 
 
 @pytest.mark.browser
+def test_the_bound_of_a_divergence_is_not_measured_in_it(visit):
+    """Step by step, as a slow machine reports: the kernel of weights that blow up would explain nothing."""
+    page = visit(f"{PAGE}?rate=0.01")
+    for n in range(1, 5):
+        press(page, "One step")
+        until(page, lambda n=n: step(page) == n)
+    press(page, "One step")
+    until(page, lambda: "diverged at step 4" in status(page))
+    assert "stable below 7.6e-3" in status(page)
+
+
+@pytest.mark.browser
 def test_a_story_ends_as_the_chapters_say(visit):
     """The rate may be changed while it runs; seed 0 at 8e-5 is below 1e-2 long before step 40,000."""
     page = visit(f"{PAGE}?scheme=ntk&rate=8e-5")

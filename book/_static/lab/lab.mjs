@@ -360,10 +360,10 @@ class Lab {
     this.draw(report);
   }
 
-  numbers({ step, losses, weights, error, spectrum }, now) {
+  numbers({ step, losses, weights, error, bound }, now) {
     const speed = this.last && now > this.last.now ? ((step - this.last.step) / (now - this.last.now)) * 1000 : 0;
     this.last = { now, step };
-    if (spectrum) this.bound = spectrum.bound;
+    if (bound) this.bound = bound;
     const above = this.settings.rate > this.bound;
     const shown = this.root.querySelector(".pn-lab-bound");
     shown.textContent = `${above ? "too large: " : ""}stable below ${this.bound.toExponential(1)}`;

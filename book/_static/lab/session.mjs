@@ -52,6 +52,12 @@ export class Session {
     }
   }
 
+  /** The loss of the present parameters: `losses` are those before the last step. */
+  loss() {
+    const { u, r } = this.take(0, this.weights);
+    return u + r;
+  }
+
   record(error) {
     const row = { step: this.step, ...this.losses, weightU: this.weights.u, weightR: this.weights.r, error };
     for (const [name, column] of Object.entries(this.history)) column.push(row[name]);

@@ -14,6 +14,7 @@ let pace = Infinity; // steps a second
 let began = { time: 0, step: 0 };
 let reported = 0;
 let measured = 0;
+let calm = null; // the largest stable learning rate where the loss was least, of those measured
 
 // A message to oneself gives the others their turn; a timer would wait for four milliseconds each time.
 const again = new MessageChannel();
@@ -42,11 +43,15 @@ function report(withSpectrum) {
   const { step, losses, weights, history, diverged } = session;
   const solution = session.solution();
   const message = { step, losses, weights, history, diverged, running, solution, error: session.error(solution) };
-  if (withSpectrum && !diverged) { // of a run that has diverged, the spectrum before tells why
+  if (withSpectrum && !diverged) {
     measured = reported;
     message.spectrum = session.spectrum();
     message.first = first ??= message.spectrum;
+    message.bound = message.spectrum.bound;
+    const loss = session.loss();
+    if (!calm || loss < calm.loss) calm = { loss, bound: message.bound };
   }
+  if (diverged) message.bound = calm.bound; // tells why; the kernel of parameters that blow up would not
   postMessage(message);
 }
 
@@ -54,12 +59,13 @@ const commands = {
   reset({ settings }) {
     running = false;
     session = new Session(settings);
-    first = null;
+    first = calm = null;
     report(true);
   },
   change({ settings }) {
     session.change(settings);
-    if (!running) report(true);
+    if (!session.diverged) calm = null; // the bound depends on the weights
+    report(true);
   },
   start() {
     if (running || session.diverged) return;
