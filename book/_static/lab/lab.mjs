@@ -288,7 +288,8 @@ class Lab {
       if (!this.read(target.name)) return;
       this.written();
       if (target.name === "pace") this.setPace();
-      else if (["rate", "scheme", "fixed"].includes(target.name)) this.send("change", { settings: this.settings });
+      else if (["rate", "scheme", "fixed"].includes(target.name))
+        this.send("change", { settings: this.settings, reweighted: target.name !== "rate" });
       else this.reset();
     };
     const { start, one, reset } = this.form.elements;

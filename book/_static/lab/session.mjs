@@ -24,7 +24,7 @@ export class Session {
     this.history = { step: [], u: [], r: [], weightU: [], weightR: [], error: [] };
     this.nextRow = 0;
     this.change(settings);
-    this.losses = this.take(0, this.weights); // a step of length zero
+    this.losses = this.lossesNow();
     this.limit = GROWTH_LIMIT * (this.losses.u + this.losses.r);
   }
 
@@ -52,10 +52,9 @@ export class Session {
     }
   }
 
-  /** The loss of the present parameters: `losses` are those before the last step. */
-  loss() {
-    const { u, r } = this.take(0, this.weights);
-    return u + r;
+  /** The losses of the present parameters, by a step of length zero: `losses` are those before the last step. */
+  lossesNow() {
+    return this.take(0, this.weights);
   }
 
   record(error) {

@@ -47,11 +47,11 @@ function report(withSpectrum) {
     measured = reported;
     message.spectrum = session.spectrum();
     message.first = first ??= message.spectrum;
-    message.bound = message.spectrum.bound;
-    const loss = session.loss();
-    if (!calm || loss < calm.loss) calm = { loss, bound: message.bound };
+    const { u, r } = session.lossesNow();
+    if (!calm || u + r < calm.loss) calm = { loss: u + r, bound: message.spectrum.bound };
   }
-  if (diverged) message.bound = calm.bound; // tells why; the kernel of parameters that blow up would not
+  // Of a run that has diverged, the calm one tells why; the kernel of parameters that blow up would not.
+  message.bound = diverged ? calm.bound : message.spectrum?.bound;
   postMessage(message);
 }
 
@@ -62,10 +62,10 @@ const commands = {
     first = calm = null;
     report(true);
   },
-  change({ settings }) {
+  change({ settings, reweighted }) {
     session.change(settings);
-    if (!session.diverged) calm = null; // the bound depends on the weights
-    report(true);
+    if (reweighted && !session.diverged) calm = null; // the bound depends on the weights, not on the rate
+    if (reweighted || !running) report(true);
   },
   start() {
     if (running || session.diverged) return;
