@@ -106,13 +106,15 @@ def visit(browser, site):
         roots.append(root)
         context = browser.new_context(**options)
         contexts.append(context)
+        context.set_default_timeout(120_000)  # ms; the usual 30 s are too few for a page on a machine ten times slower
         page = context.new_page()
         page.on("console", lambda message: complaint(message) and errors.append(message.text))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("requestfailed", lambda request: lost(request) and errors.append(f"failed: {request.url}"))
         page.on("response", lambda answer: answer.status >= 400 and errors.append(f"{answer.status}: {answer.url}"))
         page.on("request", lambda request: requests.append(request.url))
-        page.goto(f"{root}/{path}", wait_until="networkidle")
+        page.goto(f"{root}/{path}")  # until loaded; on a slow machine the network can idle before the page is parsed
+        page.wait_for_load_state("networkidle")
         return page
 
     yield visit
