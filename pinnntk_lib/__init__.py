@@ -5,6 +5,8 @@ Data flows one way: problems -> residuals -> (training | ntk -> spectra -> weigh
 
 from pinnntk_lib import limit, models, operators, problems
 from pinnntk_lib.checkpoints import CheckpointError
+from pinnntk_lib.descent import kernel_gradient_descent
+from pinnntk_lib.diagnosis import Diagnosis, diagnose
 from pinnntk_lib.dynamics import Linearized, largest_stable_learning_rate
 from pinnntk_lib.matrixfree import ntk_eigenpairs, ntk_vector_product
 from pinnntk_lib.models import MLP, normalization
@@ -21,6 +23,7 @@ __all__ = [
     "NTK",
     "CheckpointError",
     "Condition",
+    "Diagnosis",
     "DivergenceError",
     "Fixed",
     "GradientNormWeights",
@@ -36,6 +39,8 @@ __all__ = [
     "__version__",
     "d",
     "dd",
+    "diagnose",
+    "kernel_gradient_descent",
     "laplacian",
     "largest_stable_learning_rate",
     "limit",

@@ -41,7 +41,7 @@ def losses(history, ax=None, divergence=None):
     ax = ax or plt.gca()
     steps = np.maximum(history["step"], 1)
     for name, values in history["losses"].items():
-        (line,) = ax.loglog(steps, values, label=rf"$\mathcal{{L}}_{{{name}}}$", **_look(name))
+        (line,) = ax.loglog(steps, values, label=rf"$\mathcal{{L}}_{{{name}}}$", **line_look(name))
         if divergence is not None:
             end = [steps[-1], divergence.step], [values[-1], divergence.losses[name]]
             ax.plot(*end, color=line.get_color(), linestyle=":", marker="x", markevery=[1])
@@ -54,7 +54,7 @@ def weights(history, ax=None):
     """The weight of every condition against the step, on a logarithmic vertical axis."""
     ax = ax or plt.gca()
     for name, values in history["weights"].items():
-        ax.semilogy(history["step"], values, label=rf"$\lambda_{{{name}}}$", **_look(name))
+        ax.semilogy(history["step"], values, label=rf"$\lambda_{{{name}}}$", **line_look(name))
     ax.set(xlabel="step", ylabel="weight")
     ax.legend()
     return ax
@@ -118,7 +118,7 @@ def spectrum(K: NTK, ax=None, names=None, suffix="", **look):
         # Below this an eigenvalue is rounding, and may be negative.
         kept = eigenvalues[eigenvalues > len(eigenvalues) * np.finfo(eigenvalues.dtype).eps * eigenvalues[0]]
         label = rf"$K_{{{name}{name}}}${suffix}"
-        ax.loglog(np.arange(1, len(kept) + 1), kept, label=label, marker="o", ms=3, **{**_look(name), **look})
+        ax.loglog(np.arange(1, len(kept) + 1), kept, label=label, marker="o", ms=3, **{**line_look(name), **look})
     ax.set(xlabel="rank", ylabel="eigenvalue")
     ax.legend()
     return ax
@@ -145,5 +145,6 @@ def _image(figure, alt):
     return f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/png;base64,{data}">'
 
 
-def _look(name):
+def line_look(name):
+    """How a condition is drawn everywhere: keyword arguments of ``plot``."""
     return _LOOK.get(name, _OTHER)

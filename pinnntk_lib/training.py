@@ -194,7 +194,8 @@ def train(
                 raise
 
     run = partial(_run, apply, tuple(problem.operators.items()), optimizer, weighting, draw, data)
-    losses_at_0 = rows[0]["losses"].values() if rows else np.asarray(run(state, 1, np.inf)[1][0])
+    losses_at_0 = list(rows[0]["losses"].values()) if rows else np.asarray(run(state, 1, np.inf)[1][0])
+    _check_start(names, losses_at_0)
     limit = GROWTH_LIMIT * float(sum(losses_at_0)) or np.inf
     recorded = state  # the last one whose losses are known to be sound
     saved = int(state.step)
@@ -262,30 +263,41 @@ def _run(apply, operators, optimizer, weighting, draw, data, state, length, loss
     point = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     graphs = residual_graphs({name: residual(operator) for name, operator in operators}, state.params, point)
 
-    def losses(params, points, targets):
+    def residuals(params, points, targets):
         leaves = jax.tree.leaves(params)
 
-        def mean_square(graph, x, target):
+        def at(graph, x, target):
             values = jax.vmap(lambda point: graph.run([*leaves, point])[0][0])(x)
-            return jnp.mean((values.reshape(target.shape) - target) ** 2)
+            return values.reshape(target.shape) - target
 
-        return {name: mean_square(graph, points[name], targets[name]) for name, graph in graphs.items()}
+        return {name: at(graph, points[name], targets[name]) for name, graph in graphs.items()}
 
     def step(state):
         points, targets = draw(data, state.step)
 
-        def unweighted(params):
-            return losses(params, points, targets)
+        def residuals_of(params):
+            return residuals(params, points, targets)
 
-        view = View(state.step, apply, state.params, dict(operators), points, unweighted)
+        def unweighted(params):
+            return {name: jnp.mean(r**2) for name, r in residuals_of(params).items()}
+
+        view = View(state.step, apply, state.params, dict(operators), points, unweighted, residuals_of)
         weights, weighting_state = weighting.update(state.weighting_state, view)
 
         def loss(params):
             components = unweighted(params)
             return sum(weights[name] * components[name] for name in components), components
 
-        gradient, components = jax.grad(loss, has_aux=True)(state.params)
-        updates, opt_state = optimizer.update(gradient, state.opt_state, state.params)
+        (value, components), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
+
+        def value_fn(params, view=None, weights=None):
+            """The loss; optax's line searches insist that it names all that they are given."""
+            return loss(params)[0]
+
+        # for the optimisers that ask for more than a gradient; what is not used is not computed
+        more = {"value": value, "grad": gradient, "value_fn": value_fn, "view": view, "weights": weights}
+        update = optax.with_extra_args_support(optimizer).update
+        updates, opt_state = update(gradient, state.opt_state, state.params, **more)
         params = optax.apply_updates(state.params, updates)
         seen = jnp.array([[values[name] for name, _ in operators] for values in (components, weights)])
         return TrainState(state.step + 1, params, opt_state, weighting_state), seen
@@ -362,6 +374,15 @@ def _check_targets(problem, points, targets):
         if targets[name].shape != (len(points[name]), *outputs):
             shape = targets[name].shape[1:]
             raise ValueError(f"problem.conditions[{name!r}].target: expected shape {outputs} at a point, got {shape}")
+
+
+def _check_start(names, losses):
+    for name, loss in zip(names, losses):
+        if not np.isfinite(loss):
+            raise ValueError(
+                f"problem.conditions[{name!r}]: expected a finite loss to start from, got {loss}: the operator or its "
+                "target is not finite at one of the points"
+            )
 
 
 def _error_measure(apply, problem, test_points):

@@ -37,6 +37,7 @@ class View(NamedTuple):
         operators: ``{name: operator}``.
         points: the step's points, ``{name: (n, d) array}``.
         losses: ``params -> {name: scalar}``, the step's unweighted losses as a function of the parameters.
+        residuals: ``params -> {name: (n, ...) array}``, what the losses are the mean squares of.
     """
 
     step: jax.Array
@@ -45,6 +46,7 @@ class View(NamedTuple):
     operators: Mapping[str, Callable]
     points: Mapping[str, jax.Array]
     losses: Callable[[Any], dict[str, jax.Array]]
+    residuals: Callable[[Any], dict[str, jax.Array]]
 
 
 @dataclass(frozen=True)

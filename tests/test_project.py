@@ -108,8 +108,10 @@ def test_no_network(make, tmp_path):
 
 @pytest.mark.slow
 def test_the_readme_keeps_its_word():
-    """Its example gives the numbers it claims, to the digits it gives."""
-    (example,) = re.findall(r"```python\n(import jax.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """Its examples give the numbers they claim, to the digits they give."""
+    readme = (ROOT / "README.md").read_text()
+    (example,) = re.findall(r"```python\n(import jax.*?)```", readme, re.DOTALL)
+    (further,) = re.findall(r"```python\n(print\(pn.diagnose.*?)```", readme, re.DOTALL)
     names = {}
     exec(example, names)
     rates = [names["K"].convergence_rate(name) for name in ("r", "u")]
@@ -118,6 +120,8 @@ def test_the_readme_keeps_its_word():
     start = [names[name] for name in ("params", "problem", "points")]
     plain = pn.train(names["model"].apply, *start, optax.sgd(1e-5), 40_000)
     assert f"{plain.history['error'][-1]:.2g}" in example
+    exec(further, names)
+    assert names["result"].history["error"][-1] < 1e-4
 
 
 def test_the_api_reference_has_every_public_name():

@@ -286,3 +286,14 @@ def test_targets_of_another_shape(poisson):
         ValueError, match=r"problem.conditions\['u'\].target: expected shape \(\) at a point, got \(1,\)"
     ):
         pn.train(model.apply, params, wrong, points, SGD, 10)
+
+
+def test_a_loss_that_is_not_finite_at_the_start(poisson):
+    """The square root has no second derivative at 0, where the boundary is: said before any step."""
+    model, params, problem, points = poisson
+    root = pn.Condition(lambda u, x: pn.dd(lambda y: jnp.sqrt(y[0]) * u(y), 0)(x), lambda x: 0.0, lambda n, key: None)
+    broken = pn.Problem({"u": problem.conditions["u"], "root": root}, (0.0,), (1.0,))
+    with pytest.raises(
+        ValueError, match=r"problem.conditions\['root'\]: expected a finite loss to start from, got (nan|inf)"
+    ):
+        pn.train(model.apply, params, broken, {"u": points["u"], "root": points["r"]}, optax.sgd(1e-5), 10)

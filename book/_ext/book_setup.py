@@ -49,7 +49,7 @@ def digest(root: Path, records: Iterable[str]) -> str:
     """A digest of what outputs depend on besides a notebook: the library, what it runs on, and the recorded runs that
     match one of the patterns."""
     content = sha256("\0".join(versions(root)).encode())
-    for file in sorted(root.glob("pinnntk_lib/*.*")):
+    for file in sorted(root.glob("pinnntk_lib/**/*.*")):
         text = file.read_text("utf-8")
         code = code_of(text) if file.suffix == ".py" else text
         content.update(f"{file.name}\0{code}\0".encode())

@@ -1,21 +1,15 @@
-"""Problems: differential equations with the points they are imposed at.
-
-A :class:`Problem` is a set of named :class:`Condition` s, the paper's loss components: boundary values, initial
-values, the equation's residual. Nothing here knows of networks, and nothing of the network is baked into a
-condition, so the same one serves training, the empirical kernel and the infinite-width kernel.
-"""
+"""What a problem is: named conditions, each with the points it is imposed at."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from pinnntk_lib._check import check_count, check_finite, check_names, check_points
-from pinnntk_lib.operators import d, dd
+from pinnntk_lib._check import check_count, check_names, check_points
+from pinnntk_lib.operators import d
 
-__all__ = ["Condition", "Poisson1D", "Problem", "Wave1D"]
+__all__ = ["Condition", "Problem"]
 
 Operator = Callable[[Callable, jax.Array], jax.Array]
 
@@ -26,8 +20,8 @@ class Condition:
 
     Attributes:
         operator: ``(u, x) -> scalar``, the differential operator applied to the function ``u`` at the point ``x``
-            of shape (d,).
-        target: ``x -> scalar``, the right-hand side.
+            of shape (d,); or a :class:`~pinnntk_lib.System` of several outputs.
+        target: ``x -> scalar``, the right-hand side; of a system, ``x -> (outputs,) array``.
         sampler: ``(n, key) -> (n, d) array``, n points of the condition: deterministic where ``key`` is None,
             random otherwise.
 
@@ -120,7 +114,8 @@ class Problem:
             ValueError, TypeError: if the points do not fit.
 
         Example:
-            >>> problem = Poisson1D(a=1)
+            >>> from pinnntk_lib.problems import Poisson1D
+        >>> problem = Poisson1D(a=1)
             >>> residuals = problem.residuals(lambda x: 0.0 * x[0], problem.points(3))
             >>> round(float(residuals["r"][1]), 2)  # -f(1/2), that is pi^2
             9.87
@@ -138,119 +133,17 @@ class Problem:
         return jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, self.dim)
 
 
-def Poisson1D(a: float = 4) -> Problem:
-    """The paper's model problem (section 7.1): ``u'' = f`` on [0, 1] with exact solution ``sin(a pi x)``.
-
-    Conditions: ``"u"``, the boundary values (two points, each repeated n/2 times, as in the paper); ``"r"``, the
-    residual ``u_xx - f``, on a uniform grid or at uniform random points.
-
-    Args:
-        a: the number of half-waves in the solution; any finite number.
-
-    Raises:
-        ValueError: if ``a`` is not a finite number.
-
-    Example:
-        >>> points = Poisson1D(a=4).points(4)
-        >>> points["u"].ravel().tolist()
-        [0.0, 0.0, 1.0, 1.0]
-    """
-    omega = check_finite("a", a) * np.pi
-
-    def exact(x):
-        return jnp.sin(omega * x[..., 0])
-
-    def forcing(x):
-        return -(omega**2) * exact(x)
-
-    conditions = {
-        "u": Condition(_value, exact, _interval_ends),
-        "r": Condition(_second_derivative, forcing, _interval),
-    }
-    return Problem(conditions, (0.0,), (1.0,), exact)
+# Operators and a target that several problems have. One object each, so that compiled code is shared between them.
 
 
-def Wave1D() -> Problem:
-    """The paper's wave equation (section 7.2): ``u_tt - 4 u_xx = 0`` for (t, x) in [0, 1]^2.
-
-    The exact solution is ``sin(pi x) cos(2 pi t) + 0.5 sin(4 pi x) cos(8 pi t)``. Conditions: ``"u"``, initial and
-    boundary values, a third of the points each on t = 0, x = 0 and x = 1; ``"ut"``, the initial velocity (zero);
-    ``"r"``, the residual. Without a key, interior points form a rank-1 lattice, which is even for every n.
-
-    Example:
-        >>> {name: points.shape for name, points in Wave1D().points(300).items()}
-        {'u': (300, 2), 'ut': (300, 2), 'r': (300, 2)}
-    """
-
-    def exact(x):
-        t, s = x[..., 0], x[..., 1]
-        slow = jnp.sin(jnp.pi * s) * jnp.cos(2 * jnp.pi * t)
-        return slow + 0.5 * jnp.sin(4 * jnp.pi * s) * jnp.cos(8 * jnp.pi * t)
-
-    conditions = {
-        "u": Condition(_value, exact, _space_time_border),
-        "ut": Condition(_velocity, _zero, _initial_line),
-        "r": Condition(_wave, _zero, _unit_square),
-    }
-    return Problem(conditions, (0.0, 0.0), (1.0, 1.0), exact)
-
-
-# The operators are module-level functions, one object each: compiled code is then shared between problems that
-# differ only in their targets (the kernel does not depend on those).
-
-
-def _value(u, x):
+def value(u, x):
     return u(x)
 
 
-def _second_derivative(u, x):
-    """``u_xx`` in one dimension."""
-    return dd(u, 0)(x)
-
-
-def _velocity(u, x):
+def velocity(u, x):
+    """``u_t``, time being the first coordinate."""
     return d(u, 0)(x)
 
 
-def _wave(u, x):
-    return dd(u, 0)(x) - 4.0 * dd(u, 1)(x)
-
-
-def _zero(x):
+def zero(x):
     return jnp.zeros(x.shape[:-1], x.dtype)
-
-
-def _interval(n, key):
-    return (jnp.linspace(0.0, 1.0, n) if key is None else jax.random.uniform(key, (n,)))[:, None]
-
-
-def _interval_ends(n, key):
-    # The boundary of an interval is its two ends, so there is nothing to draw at random.
-    return jnp.where(jnp.arange(n) < (n + 1) // 2, 0.0, 1.0)[:, None]
-
-
-def _initial_line(n, key):
-    x = _interval(n, key)
-    return jnp.concatenate([jnp.zeros_like(x), x], axis=1)
-
-
-def _space_time_border(n, key):
-    counts = [n - 2 * (n // 3), n // 3, n // 3]
-    keys = [None] * 3 if key is None else jax.random.split(key, 3)
-    initial = _initial_line(counts[0], keys[0])
-    left, right = (_interval(count, k) for count, k in zip(counts[1:], keys[1:]))
-    return jnp.concatenate(
-        [
-            initial,
-            jnp.concatenate([left, jnp.zeros_like(left)], axis=1),
-            jnp.concatenate([right, jnp.ones_like(right)], axis=1),
-        ]
-    )
-
-
-def _unit_square(n, key):
-    if key is not None:
-        return jax.random.uniform(key, (n, 2))
-    i = np.arange(n)
-    golden = (np.sqrt(5) - 1) / 2
-    return jnp.stack([(i + 0.5) / n, (0.5 + i * golden) % 1.0], axis=1).astype(float)
