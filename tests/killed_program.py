@@ -1,10 +1,4 @@
-"""A training run to be killed: ``python killed_program.py DIRECTORY``. It goes on from the checkpoints there.
-
-A line of ``DIRECTORY/rows`` for each row of the history, as it is made.
-"""
-
-import sys
-from pathlib import Path
+"""A training run to be killed, in a process of its own."""
 
 import jax
 import optax
@@ -40,9 +34,11 @@ def train(directory=None, note=lambda params: {}, **options):
     )
 
 
-if __name__ == "__main__":
+def run(directory):
+    """Goes on from the checkpoints there; ``directory/rows`` gets a line for each row of the history, as it is made."""
     jax.config.update("jax_enable_x64", True)
-    directory = Path(sys.argv[1])
+    jax.config.update("jax_compilation_cache_dir", str(directory / "cache"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     with (directory / "rows").open("a") as rows:
 
         def note(params):

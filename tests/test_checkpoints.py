@@ -1,13 +1,12 @@
 """Checkpoints: what is saved is what was there, whatever happens while it is saved."""
 
+import multiprocessing
 import os
 import random
 import resource
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -202,26 +201,27 @@ def test_a_full_disk_loses_nothing(poisson, tmp_path):
 @pytest.mark.slow
 def test_twenty_kills_lose_only_what_came_since_the_last_checkpoint(tmp_path):
     """SIGKILL at random moments, many of them in the middle of a save; each run goes on from what the last one left."""
-    program = Path(killed_program.__file__)
-    environment = {**os.environ, "JAX_COMPILATION_CACHE_DIR": str(tmp_path / "cache")}
-    environment |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload(["pinnntk_lib.checkpoints"])  # imported once
     rows, rng = tmp_path / "rows", random.Random(0)
     rows.touch()
 
     def started():
-        return subprocess.Popen([sys.executable, program, tmp_path], env=environment, stderr=subprocess.PIPE, text=True)
+        child = processes.Process(target=killed_program.run, args=(tmp_path,))
+        child.start()
+        return child
 
     reached = 0
     for _ in range(20):
         before = rows.stat().st_size
         child = started()
         while rows.stat().st_size == before:  # until it trains
-            assert child.poll() is None, child.stderr.read()
+            assert child.is_alive(), "the run failed, as it has said"
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.4))
-        assert child.poll() is None, "the run is over before it could be killed: give it more steps"
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
+        assert child.is_alive(), "the run is over before it could be killed: give it more steps"
+        child.kill()
+        child.join()
         made = (rows.stat().st_size - before) // 2
         last_row = reached + killed_program.LOG_EVERY * (made - 1)
         left = [*Checkpoints(tmp_path / "checkpoints").steps, 0]
@@ -230,8 +230,8 @@ def test_twenty_kills_lose_only_what_came_since_the_last_checkpoint(tmp_path):
         reached = max(left)
     assert reached > 0
     child = started()
-    _, said = child.communicate()
-    assert child.returncode == 0, said
+    child.join()
+    assert child.exitcode == 0
     store = Checkpoints(tmp_path / "checkpoints")
     assert store.steps[-1] == killed_program.STEPS
     alone = killed_program.train(note=None)

@@ -84,8 +84,7 @@ SECOND = {"u": value, "r": second}
 # ---------------------------------------------------------------- against closed forms
 
 
-@pytest.mark.parametrize("depth", [1, 2, 3])
-@pytest.mark.parametrize("activation", ["erf", "sin"])
+@pytest.mark.parametrize(("activation", "depth"), [("erf", 1), ("erf", 2), ("sin", 1), ("sin", 3)])
 def test_closed_forms(activation, depth):
     model = pn.MLP(1, depth, 1, activation)
     for tangent, kernel in ((True, ntk), (False, nngp)):
@@ -114,9 +113,9 @@ def test_the_error_is_what_it_says(activation, rtol):
     assert 0.5 * K.error < error < 2 * K.error
 
 
-@pytest.mark.parametrize("activation", ["erf", "sin"])
-def test_closed_forms_in_two_dimensions(activation):
-    model = pn.MLP(1, 2, 2, activation, shift=(0.5, 0.4), scale=(0.3, 0.5))
+@pytest.mark.parametrize(("activation", "depth"), [("erf", 1), ("sin", 2)])
+def test_closed_forms_in_two_dimensions(activation, depth):
+    model = pn.MLP(1, depth, 2, activation, shift=(0.5, 0.4), scale=(0.3, 0.5))
     operators = {"u": value, "ut": lambda u, x: pn.d(u, 0)(x), "r": wave}
     points = pn.problems.Wave1D().points(4, jax.random.key(0))
     K = ntk(model, operators, points, rtol=1e-14)
