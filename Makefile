@@ -71,6 +71,7 @@ benchmarks: $(INSTALLED) ## time the kernel's computation and store the results,
 	$(BIN)/python tests/benchmarks/run.py --out book/data/benchmarks.json $(OTHERS)
 	$(BIN)/python tests/benchmarks/devices.py --out book/data/devices.json
 	$(BIN)/python tests/benchmarks/training.py --out book/data/training-speed.json
+	$(BIN)/python tests/benchmarks/scale.py --out book/data/scale.json
 
 publish: ## write the repository's address into the notebooks, in place (REPOSITORY=https://github.com/...)
 	$(PYTHON) book/_ext/colab.py $(NOTEBOOKS)

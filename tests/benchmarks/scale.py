@@ -1,0 +1,82 @@
+"""Ten thousand residual points: time and memory of the kernel's diagonal, of its leading eigenvalues and of the kernel.
+
+    python tests/benchmarks/scale.py --out book/data/scale.json
+
+The wave equation's residual for a network of four layers of 256, in single precision. Each measurement has a process of
+its own, whose largest resident memory it is, Python and JAX included; the time is that of one call, compilation for
+this number of points included.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import time
+from datetime import date
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from cases import Case
+
+WHAT = ("diagonal", "20 eigenvalues", "kernel")
+SIZES = (1_000, 3_000, 10_000)
+MEMORY = 2**28  # bytes that the library may use for intermediate results
+
+
+def measure(what, n):
+    import jax
+    import with_jax
+
+    import pinnntk_lib as pn
+
+    def call(n):
+        params, operators, points = with_jax.setting(Case("wave", 4, 256, n), "float32")
+        setting = with_jax.apply, params, {"r": operators["r"]}, {"r": points["r"]}
+        if what == "kernel":
+            found = pn.ntk(*setting, memory=MEMORY).matrix
+        elif what == "diagonal":
+            found = pn.ntk_diagonal(*setting, memory=MEMORY)
+        else:
+            found = pn.ntk_eigenpairs(*setting, 20, jax.random.key(0), tolerance=1e-3, memory=MEMORY)
+        jax.block_until_ready(found)
+
+    call(100)
+    start = time.perf_counter()
+    call(n)
+    seconds = time.perf_counter() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"what": what, "residuals": n, "seconds": seconds, "bytes": peak}, with_jax.VERSIONS
+
+
+def main(arguments):
+    from run import machine
+
+    rows, versions = [], {}
+    for what in WHAT:
+        for n in SIZES:
+            command = [sys.executable, __file__, "--measure", what, str(n)]
+            run = subprocess.run(command, capture_output=True, text=True)
+            if run.returncode:
+                sys.exit(run.stderr)
+            row, versions = json.loads(run.stdout.splitlines()[-1])
+            rows.append(row)
+            print(row, flush=True)
+    record = {
+        "command": "python tests/benchmarks/scale.py",
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "versions": versions,
+        "rows": rows,
+    }
+    Path(arguments.out).write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--measure"]:
+        print(json.dumps(measure(sys.argv[2], int(sys.argv[3]))))
+    else:
+        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        parser.add_argument("--out", required=True, help="where to write the results, as JSON")
+        main(parser.parse_args())
