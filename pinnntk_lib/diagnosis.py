@@ -126,8 +126,8 @@ class Diagnosis:
         return {name: sum(means.values()) / mean if mean > 0 else 1.0 for name, mean in means.items()}
 
     @cached_property
-    def largest_stable_learning_rate_with_algorithm_1(self) -> float:
-        """The same bound with its weights."""
+    def stable_rate_with_algorithm_1(self) -> float:
+        """2/kappa_max with Algorithm 1's weights in place of the present ones."""
         last = len(self.K.matrix) - 1
         (largest,) = scipy.linalg.eigvalsh(self._weighted(self.algorithm_1), subset_by_index=[last, last])
         return float(2.0 / largest)
@@ -186,7 +186,7 @@ class Diagnosis:
         names = (
             "weights learning_rate gradient_descent parameters drift traces rates spectra modes rounding "
             "condition_number largest_stable_learning_rate steps_per_e_fold algorithm_1 "
-            "largest_stable_learning_rate_with_algorithm_1 lagging verdict steps_to_a_hundredth limits"
+            "stable_rate_with_algorithm_1 lagging verdict steps_to_a_hundredth limits"
         )
         return {name: getattr(self, name) for name in names.split()}
 
@@ -212,10 +212,11 @@ class Diagnosis:
             left.legend()
             means = {name: self.traces[name] / n for name, n in self.K.sizes}
             for row, weights in enumerate((self.weights, self.algorithm_1)):
-                for name in self.K.names:
-                    look = plotting.line_look(name)
-                    right.plot(weights[name] * means[name], -row, "o", color=look.get("color"), label=None)
-                    right.annotate(name, (weights[name] * means[name], -row), (0, 7), textcoords="offset points")
+                for i, name in enumerate(self.K.names):
+                    look, place = plotting.line_look(name), (weights[name] * means[name], -row)
+                    right.plot(*place, "o", color=look.get("color"), label=None)
+                    # one above the other, for the points may coincide
+                    right.annotate(name, place, (0, 7 + 11 * i), textcoords="offset points", ha="center")
             right.set(title="average convergence rates", xscale="log", ylim=(-1.5, 0.8))
             right.set_yticks([0, -1], ["now", "Algorithm 1"])
         return figure
@@ -266,7 +267,7 @@ class Diagnosis:
             yield f"Balanced: the average convergence rates are within a factor of {ratio:.2g}."
         yield (
             f"Gradient descent is stable below a learning rate of {self.largest_stable_learning_rate:.2g} "
-            f"({self.largest_stable_learning_rate_with_algorithm_1:.2g} with Algorithm 1's weights)."
+            f"({self.stable_rate_with_algorithm_1:.2g} with Algorithm 1's weights)."
         )
         hidden = self.modes[-1] < self.rounding
         if self.learning_rate is not None:

@@ -94,7 +94,7 @@ def test_the_paper_s_problem_and_its_cure(poisson, a):
     cured = pn.diagnose(model.apply, params, problem, points, weights=found.algorithm_1)
     assert cured.verdict == "balanced"
     assert np.ptp(list(cured.rates.values())) < 1e-6 * cured.rates["u"]
-    assert found.largest_stable_learning_rate_with_algorithm_1 == pytest.approx(cured.largest_stable_learning_rate)
+    assert found.stable_rate_with_algorithm_1 == pytest.approx(cured.largest_stable_learning_rate)
 
 
 def test_the_numbers_are_those_of_the_kernel(wave):
