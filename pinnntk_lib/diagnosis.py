@@ -43,6 +43,17 @@ class Diagnosis:
         parameters: how many there are.
         drift: ``{name: ||K_aa - K_aa(before)|| / ||K_aa(before)||}`` of each condition's block, and ``"K"`` of the
             whole; None without an earlier diagnosis.
+
+    Example:
+        A value and its slope, five times as large:
+
+        >>> import jax, jax.numpy as jnp, pinnntk_lib as pn
+        >>> model = pn.MLP(width=20)
+        >>> operators = {"u": lambda u, x: u(x), "ux": lambda u, x: 5 * pn.d(u, 0)(x)}
+        >>> points = dict.fromkeys(operators, jnp.linspace(0, 1, 8)[:, None])
+        >>> found = pn.diagnose(model.apply, model.init(jax.random.key(0)), operators, points)
+        >>> found.condition_number > 1e3, found.modes.shape, sorted(found.algorithm_1)
+        (True, (16,), ['u', 'ux'])
     """
 
     K: NTK
