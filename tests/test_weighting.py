@@ -24,7 +24,7 @@ def losses_of(setup, points):
 def weights_at(setup, weighting, points=None, step=0, state=None):
     model, params, problem, default = setup
     points = default if points is None else points
-    view = View(jnp.asarray(step), model.apply, params, problem.operators, points, losses_of(setup, points))
+    view = View(jnp.asarray(step), model.apply, params, problem.operators, points, losses_of(setup, points), None)
     return weighting.update(weighting.init(list(problem.conditions)) if state is None else state, view)[0]
 
 
@@ -80,7 +80,7 @@ def test_a_condition_without_gradient_keeps_the_weights_finite():
         return params["a"] * x[0]  # u_xx is zero, whatever a
 
     setup = pn.MLP(1), {"a": jnp.array(2.0)}, pn.problems.Poisson1D(), pn.problems.Poisson1D().points(4)
-    view = View(jnp.asarray(0), apply, setup[1], setup[2].operators, setup[3], None)
+    view = View(jnp.asarray(0), apply, setup[1], setup[2].operators, setup[3], None, None)
     weights, _ = pn.NTKWeights().update(pn.NTKWeights().init(["u", "r"]), view)
     assert weights == {"u": 1.0, "r": 1.0}
 
@@ -149,7 +149,7 @@ def test_a_constant_ratio_of_gradients_leads_to_its_square_root():
     state = weighting.init(["u", "r"])
     for step in range(0, 1000, 10):
         losses = lambda params: {"u": params, "r": 100.0 * params}  # noqa: E731
-        view = View(jnp.asarray(step), None, jnp.ones(()), {}, {}, losses)
+        view = View(jnp.asarray(step), None, jnp.ones(()), {}, {}, losses, None)
         weights, state = weighting.update(state, view)
     assert np.isclose(weights["u"], 10.0, rtol=1e-6)
 
@@ -164,7 +164,7 @@ def constant(losses, weighting, steps):
     losses = {name: jnp.asarray(loss) for name, loss in losses.items()}
     state = weighting.init(list(losses))
     for step in range(steps):
-        view = View(jnp.asarray(step), None, None, {}, {}, lambda params: losses)
+        view = View(jnp.asarray(step), None, None, {}, {}, lambda params: losses, None)
         weights, state = weighting.update(state, view)
     return {name: float(weight) for name, weight in weights.items()}
 
@@ -185,7 +185,7 @@ def test_relative_loss_weights():
     state = weighting.init(["u", "r"])
     for step, losses in enumerate(({"u": 4.0, "r": 1.0}, {"u": 2.0, "r": 1.0})):
         losses = {name: jnp.asarray(loss) for name, loss in losses.items()}
-        view = View(jnp.asarray(step), None, None, {}, {}, lambda params, losses=losses: losses)
+        view = View(jnp.asarray(step), None, None, {}, {}, lambda params, losses=losses: losses, None)
         weights, state = weighting.update(state, view)
     softmax = 2 * np.exp(0.25) / (np.exp(0.25) + np.exp(0.5))
     assert np.isclose(weights["u"], 0.5 * (0.5 * 1 + 0.5 * softmax) + 0.5 * softmax)
