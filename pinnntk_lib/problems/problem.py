@@ -115,7 +115,7 @@ class Problem:
 
         Example:
             >>> from pinnntk_lib.problems import Poisson1D
-        >>> problem = Poisson1D(a=1)
+            >>> problem = Poisson1D(a=1)
             >>> residuals = problem.residuals(lambda x: 0.0 * x[0], problem.points(3))
             >>> round(float(residuals["r"][1]), 2)  # -f(1/2), that is pi^2
             9.87
