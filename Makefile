@@ -55,9 +55,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The tests' time is mostly that of compiling small things, and this halves it; the notebooks run what users run.
 unit: $(INSTALLED)
-	XLA_FLAGS="$${XLA_FLAGS:-} --xla_backend_optimization_level=0" $(BIN)/pytest -m "not browser" -n auto
+	$(BIN)/pytest -m "not browser" -n auto
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
 	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 1800 -p no:cacheprovider -n auto --dist loadfile $(NOTEBOOKS)

@@ -8,8 +8,7 @@ import os
 import sys
 
 distributed = len(sys.argv) > 1
-flags = os.environ.get("XLA_FLAGS", "")
-os.environ["XLA_FLAGS"] = f"{flags} --xla_force_host_platform_device_count={4 if distributed else 8}"
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 if distributed else 8}"
 
 import jax
 import numpy as np
