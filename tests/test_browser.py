@@ -7,6 +7,7 @@ import gzip
 from urllib.parse import urlsplit
 
 import pytest
+
 from conftest import HTML, ROOT, assert_accessible
 
 pytestmark = pytest.mark.browser

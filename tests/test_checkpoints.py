@@ -14,9 +14,9 @@ import killed_program
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from conftest import same
 
 import pinnntk_lib as pn
+from conftest import same
 from pinnntk_lib.checkpoints import Checkpoints
 
 OPTIMIZER = optax.adam(1e-3)

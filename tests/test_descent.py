@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import same
 from jax.flatten_util import ravel_pytree
 
 import pinnntk_lib as pn
+from conftest import same
 
 
 def one_step(model, params, problem, points, weights=None, **options):

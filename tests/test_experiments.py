@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import optax
 import pytest
-from conftest import same
 
 import pinnntk_lib as pn
+from conftest import same
 from pinnntk_lib import experiments
 from pinnntk_lib.__main__ import main
 

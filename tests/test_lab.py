@@ -9,9 +9,9 @@ import jax
 import numpy as np
 import optax
 import pytest
-from conftest import HTML, ROOT, assert_accessible
 
 import pinnntk_lib as pn
+from conftest import HTML, ROOT, assert_accessible
 from pinnntk_lib.dynamics import largest_stable_learning_rate
 
 PAGE = "book/lab.html"

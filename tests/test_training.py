@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from conftest import same
 
 import pinnntk_lib as pn
+from conftest import same
 
 SGD = optax.sgd(1e-5)
 
