@@ -1,5 +1,8 @@
 """The recorded runs are of today's code: their first steps come out again, and what they claim follows from them."""
 
+import importlib.util
+import json
+import sys
 from pathlib import Path
 
 import jax
@@ -8,6 +11,7 @@ import pytest
 
 import pinnntk_lib as pn
 from pinnntk_lib import experiments
+from pinnntk_lib.problems import further
 
 DATA = Path(__file__).parents[1] / "book" / "data"
 WAVES = sorted(DATA.glob("wave1d-*-seed*.npz"))
@@ -63,3 +67,34 @@ def test_the_first_steps_come_out_again(file, single_precision):
             recorded = contents[kind][name][:3]
             np.testing.assert_allclose(history[kind][name], recorded, rtol=TOLERANCE)
     np.testing.assert_allclose(history["error"], contents["error"][:3], rtol=TOLERANCE)
+
+
+@pytest.fixture(scope="module")
+def problems_script():
+    """``book/data/problems.py``, as a module."""
+    sys.path.insert(0, str(DATA))
+    spec = importlib.util.spec_from_file_location("record_of_problems", DATA / "problems.py")
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    yield script
+    sys.path.remove(str(DATA))
+
+
+def test_every_further_problem_was_trained_to_its_error(problems_script):
+    record = json.loads((DATA / "problems.json").read_text())["problems"]
+    assert sorted(record) == sorted(further.__all__)
+    for name, found in record.items():
+        setting = problems_script.SETTINGS[name]
+        # the record is of today's settings
+        assert {part: found[part] for part in setting._fields} == setting._asdict()
+        assert len(found["ends"]["error"]) == problems_script.SEEDS
+        assert max(found["ends"]["error"]) < setting.aim
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["Heat1D", "InverseHeat1D"])
+def test_they_train_to_it_again(name, problems_script):
+    recorded = json.loads((DATA / "problems.json").read_text())["problems"][name]["seed 0"]
+    found = problems_script.run(name, seed=0)
+    np.testing.assert_allclose(found["error"][0], recorded["error"][0], rtol=TOLERANCE)
+    assert found["error"][-1] < problems_script.SETTINGS[name].aim

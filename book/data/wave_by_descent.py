@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import jax
+from reaching import reach
 
 import pinnntk_lib as pn
 from pinnntk_lib import experiments
@@ -55,40 +56,11 @@ def elsewhere():
 def descent():
     """``{"step": [...], "seconds": [...], "error": [...]}`` until the aim is reached."""
     jax.config.update("jax_enable_x64", True)
-    problem, optimizer = pn.problems.Wave1D(), pn.kernel_gradient_descent()
+    problem = pn.problems.Wave1D()
     points = problem.points({"u": 200, "ut": 100, "r": 600})
     model = pn.MLP(100, 3, 2, **pn.normalization(points["r"]))
-    params, x = model.init(jax.random.key(0)), problem.grid(100)
-    exact = problem.exact(x)
-    error = jax.jit(
-        lambda params: pn.relative_l2_error(
-            jax.vmap(lambda y: model.apply(params, y))(x), exact
-        )
-    )
-
-    def further(result, steps):
-        setting = model.apply, params, problem, points, optimizer, steps
-        return pn.train(
-            *setting,
-            log_every=STRIDE,
-            test_points=x[:2],
-            progress=False,
-            resume=result,
-        )
-
-    further(further(None, STRIDE), 2 * STRIDE)  # compiles
-    result, spent, rows = None, 0.0, {"step": [], "seconds": [], "error": []}
-    for steps in range(STRIDE, MOST + 1, STRIDE):
-        started = time.perf_counter()
-        result = further(result, steps)
-        spent += time.perf_counter() - started
-        for name, value in zip(
-            rows, (steps, round(spent, 2), float(error(result.params)))
-        ):
-            rows[name].append(value)
-        if rows["error"][-1] < AIM:
-            break
-    return rows
+    params = model.init(jax.random.key(0))
+    return reach(AIM, MOST, STRIDE, model.apply, params, problem, points)
 
 
 def main():

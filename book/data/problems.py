@@ -1,0 +1,157 @@
+"""Records how long kernel descent takes to a stated error on each problem beyond the paper.
+
+    python book/data/problems.py            (all of them, and the record)
+    python book/data/problems.py NAME ...   (these, to try them: nothing is written)
+
+writes ``problems.json`` beside this file. Everything is in double precision. Networks are fully connected ones of the
+library, normalised; points are a fixed lattice or, where that would be overfitted, fresh ones each step.
+"""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from reaching import reach
+
+import pinnntk_lib as pn
+from pinnntk_lib import experiments
+
+jax.config.update("jax_enable_x64", True)
+
+SEEDS = 3
+STRIDE = 5
+
+
+class Setting(NamedTuple):
+    """How a problem is trained, and to which error.
+
+    Attributes:
+        aim: the relative L2 error.
+        width, depth: of the network.
+        sizes: points of each condition.
+        fresh: whether each step has new random points, rather than one lattice for all of them.
+        crowding: the power p of x -> sign(x) |x|^p that moves points inside towards x = 0, if the solution is steep there.
+        most: steps after which a run is given up.
+    """
+
+    aim: float
+    width: int
+    depth: int
+    sizes: dict
+    fresh: bool = False
+    crowding: float = 1.0
+    most: int = 400
+
+
+SETTINGS = {
+    "Heat1D": Setting(1e-4, 50, 2, {"u": 60, "r": 200}),
+    "Advection1D": Setting(1e-2, 50, 2, {"u": 100, "b": 100, "r": 700}),
+    "Burgers1D": Setting(1e-3, 30, 3, {"u": 150, "r": 1000}, True, 3, 600),
+    "AllenCahn1D": Setting(
+        1e-2, 40, 3, {"u": 200, "b": 1, "bx": 1, "r": 1500}, True
+    ),
+    "Helmholtz2D": Setting(1e-3, 50, 3, {"u": 200, "r": 1000}),
+    "KleinGordon1D": Setting(1e-3, 50, 2, {"u": 90, "ut": 60, "r": 500}),
+    "InverseHeat1D": Setting(1e-4, 30, 2, {"data": 60, "r": 150}),
+    "Schrodinger1D": Setting(1e-2, 40, 2, {"u": 90, "r": 500}, crowding=1.5),
+}
+
+
+def network(name, setting, problem):
+    """``(apply, init)``: the network, and what a problem needs around it."""
+    inside = problem.points(setting.sizes)["r"]
+    width, depth = setting.width, setting.depth
+    if name == "AllenCahn1D":
+        # a circle in place of the interval: periodic, whatever the weights
+        model = pn.MLP(
+            width, depth, 3, shift=(0.5, 0, 0), scale=(0.3, 0.7, 0.7)
+        )
+
+        def on_circle(params, x):
+            angle = math.pi * x[1]
+            z = jnp.stack([x[0], jnp.cos(angle), jnp.sin(angle)])
+            return model.apply(params, z)
+
+        return on_circle, model.init
+    model = pn.MLP(width, depth, 2, **pn.normalization(inside))
+    if name == "InverseHeat1D":
+
+        def and_coefficient(params, x):
+            u = model.apply(params["network"], x)
+            return jnp.stack([u, params["log_diffusivity"]])
+
+        return and_coefficient, lambda key: {
+            "network": model.init(key),
+            "log_diffusivity": jnp.zeros(()),
+        }
+    if name == "Schrodinger1D":
+
+        def both(params, x):
+            return jnp.stack([model.apply(p, x) for p in params])
+
+        return both, lambda key: [
+            model.init(k) for k in jax.random.split(key)
+        ]
+    return model.apply, model.init
+
+
+def points_of(setting, problem):
+    """A lattice, or a function that draws points; crowded around x = 0 as the setting has it."""
+    end, power = problem.upper[1], setting.crowding
+
+    def crowded(points):
+        x = points["r"][:, 1] / end
+        x = end * jnp.sign(x) * jnp.abs(x) ** power
+        return points | {"r": points["r"].at[:, 1].set(x)}
+
+    if setting.fresh:
+        return lambda key: crowded(problem.points(setting.sizes, key))
+    return crowded(problem.points(setting.sizes))
+
+
+def run(name, seed):
+    setting, problem = SETTINGS[name], getattr(pn.problems, name)()
+    apply, init = network(name, setting, problem)
+    points = points_of(setting, problem)
+    first, key = jax.random.split(jax.random.key(seed))
+    return reach(
+        setting.aim,
+        setting.most,
+        STRIDE,
+        apply,
+        init(first),
+        problem,
+        points,
+        key if callable(points) else None,
+    )
+
+
+def main(names):
+    started, found = time.perf_counter(), {}
+    for name in names or SETTINGS:
+        rows = [run(name, seed) for seed in range(SEEDS)]
+        ends = {part: [row[part][-1] for row in rows] for part in rows[0]}
+        found[name] = SETTINGS[name]._asdict() | {
+            "ends": ends,
+            "seed 0": rows[0],
+        }
+        print(name, ends, flush=True)
+    if names:
+        return
+    record = experiments.provenance("python book/data/problems.py") | {
+        "minutes": round((time.perf_counter() - started) / 60, 1),
+        "seeds": f"0 to {SEEDS - 1}",
+        "problems": found,
+    }
+    Path(__file__).with_suffix(".json").write_text(
+        json.dumps(record, indent=1) + "\n"
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,59 @@
+"""What the scripts beside this file share: kernel descent until an error is reached, timed."""
+
+import time
+
+import jax
+
+import pinnntk_lib as pn
+
+
+def reach(aim, most, stride, apply, params, problem, points, key=None):
+    """Trains by ``pn.kernel_gradient_descent`` until the relative error falls below ``aim``, or ``most`` steps.
+
+    The time is that of training alone, without compilation and without the measurement of errors.
+
+    Args:
+        aim: the relative L2 error, on a grid of 100 points a side.
+        most: steps.
+        stride: steps between two measurements.
+        apply, params, problem, points, key: as for ``pn.train``.
+
+    Returns:
+        ``{"step": [...], "seconds": [...], "error": [...]}``, a row every ``stride`` steps.
+    """
+    optimizer, x = pn.kernel_gradient_descent(), problem.grid(100)
+    exact = problem.exact(x)
+    error = jax.jit(
+        lambda params: pn.relative_l2_error(
+            jax.vmap(lambda y: apply(params, y))(x), exact
+        )
+    )
+
+    def further(result, steps):
+        return pn.train(
+            apply,
+            params,
+            problem,
+            points,
+            optimizer,
+            steps,
+            key=key,
+            log_every=stride,
+            test_points=x[:2],
+            progress=False,
+            resume=result,
+        )
+
+    # twice, so that nothing is compiled once the clock runs
+    further(further(None, stride), 2 * stride)
+    result, spent, rows = None, 0.0, {"step": [], "seconds": [], "error": []}
+    for steps in range(stride, most + 1, stride):
+        started = time.perf_counter()
+        result = further(result, steps)
+        spent += time.perf_counter() - started
+        row = steps, round(spent, 2), float(error(result.params))
+        for name, value in zip(rows, row):
+            rows[name].append(value)
+        if rows["error"][-1] < aim:
+            break
+    return rows
