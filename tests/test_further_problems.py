@@ -122,16 +122,9 @@ def test_an_unknown_coefficient_is_found():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "sizes", "steps", "error"),
-    [
-        ("Heat1D", {"u": 60, "r": 200}, 40, 1e-4),
-        ("KleinGordon1D", {"u": 90, "ut": 60, "r": 500}, 150, 1e-2),
-        ("Advection1D", {"u": 100, "b": 100, "r": 700}, 230, 1e-2),
-    ],
-)
-def test_the_kernel_as_the_optimiser_solves_them(name, sizes, steps, error):
-    problem = getattr(problems, name)()
-    points = problem.points(sizes)
-    result = trained(problem, *network(problem, 50, 2, points), points, steps)
-    assert result.history["error"][-1] < error
+def test_the_kernel_as_the_optimiser_solves_a_nonlinear_equation():
+    """(The heat equation's turn is with the records, advection's in chapter 11.)"""
+    problem = problems.KleinGordon1D()
+    points = problem.points({"u": 90, "ut": 60, "r": 500})
+    result = trained(problem, *network(problem, 50, 2, points), points, 150)
+    assert result.history["error"][-1] < 1e-2

@@ -91,10 +91,8 @@ def test_every_further_problem_was_trained_to_its_error(problems_script):
         assert max(found["ends"]["error"]) < setting.aim
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["Heat1D", "InverseHeat1D"])
-def test_they_train_to_it_again(name, problems_script):
-    recorded = json.loads((DATA / "problems.json").read_text())["problems"][name]["seed 0"]
-    found = problems_script.run(name, seed=0)
+def test_the_fastest_of_them_is_again(problems_script):
+    recorded = json.loads((DATA / "problems.json").read_text())["problems"]["Heat1D"]["seed 0"]
+    found = problems_script.run("Heat1D", seed=0)
     np.testing.assert_allclose(found["error"][0], recorded["error"][0], rtol=TOLERANCE)
-    assert found["error"][-1] < problems_script.SETTINGS[name].aim
+    assert found["error"][-1] < problems_script.SETTINGS["Heat1D"].aim
