@@ -1,6 +1,5 @@
 """The recorded runs are of today's code: their first steps come out again, and what they claim follows from them."""
 
-import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -14,6 +13,10 @@ from pinnntk_lib import experiments
 from pinnntk_lib.problems import further
 
 DATA = Path(__file__).parents[1] / "book" / "data"
+sys.path.insert(0, str(DATA))
+
+import problems as record_of_problems  # noqa: E402 -- its folder is no package
+
 WAVES = sorted(DATA.glob("wave1d-*-seed*.npz"))
 ONE_EACH = list({file.stem.partition("-seed")[0]: file for file in reversed(WAVES)}.values())
 
@@ -69,30 +72,19 @@ def test_the_first_steps_come_out_again(file, single_precision):
     np.testing.assert_allclose(history["error"], contents["error"][:3], rtol=TOLERANCE)
 
 
-@pytest.fixture(scope="module")
-def problems_script():
-    """``book/data/problems.py``, as a module."""
-    sys.path.insert(0, str(DATA))
-    spec = importlib.util.spec_from_file_location("record_of_problems", DATA / "problems.py")
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    yield script
-    sys.path.remove(str(DATA))
-
-
-def test_every_further_problem_was_trained_to_its_error(problems_script):
+def test_every_further_problem_was_trained_to_its_error():
     record = json.loads((DATA / "problems.json").read_text())["problems"]
     assert sorted(record) == sorted(further.__all__)
     for name, found in record.items():
-        setting = problems_script.SETTINGS[name]
+        setting = record_of_problems.SETTINGS[name]
         # the record is of today's settings
         assert {part: found[part] for part in setting._fields} == setting._asdict()
-        assert len(found["ends"]["error"]) == problems_script.SEEDS
+        assert len(found["ends"]["error"]) == record_of_problems.SEEDS
         assert max(found["ends"]["error"]) < setting.aim
 
 
-def test_the_fastest_of_them_is_again(problems_script):
+def test_the_fastest_of_them_is_again():
     recorded = json.loads((DATA / "problems.json").read_text())["problems"]["Heat1D"]["seed 0"]
-    found = problems_script.run("Heat1D", seed=0)
+    found = record_of_problems.run("Heat1D", seed=0)
     np.testing.assert_allclose(found["error"][0], recorded["error"][0], rtol=TOLERANCE)
-    assert found["error"][-1] < problems_script.SETTINGS["Heat1D"].aim
+    assert found["error"][-1] < record_of_problems.SETTINGS["Heat1D"].aim

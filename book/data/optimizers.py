@@ -16,6 +16,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import optax
+from reaching import relative_error
 
 import pinnntk_lib as pn
 from pinnntk_lib import experiments
@@ -70,14 +71,9 @@ def trained(name, method, seed):
     problem, points, model = setting(name)
     optimizer, weights, stride = methods(name)[method]
     params = model.init(jax.random.key(seed))
-    x = problem.grid(round(2500 ** (1 / problem.dim)))
-    exact = problem.exact(x)
-    error = jax.jit(
-        lambda params: pn.relative_l2_error(
-            jax.vmap(lambda y: model.apply(params, y))(x), exact
-        )
-    )
-    options = {"test_points": x[:2], "progress": False}
+    side = round(2500 ** (1 / problem.dim))
+    error = relative_error(model.apply, problem, side)
+    options = {"test_points": problem.grid(side)[:2], "progress": False}
 
     def further(result, steps):
         options.update(log_every=stride, resume=result)

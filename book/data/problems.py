@@ -7,19 +7,18 @@ writes ``problems.json`` beside this file. Everything is in double precision. Ne
 library, normalised; points are a fixed lattice or, where that would be overfitted, fresh ones each step.
 """
 
-import json
+import functools
 import math
 import sys
 import time
-from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import recording
 from reaching import reach
 
 import pinnntk_lib as pn
-from pinnntk_lib import experiments
 
 jax.config.update("jax_enable_x64", True)
 
@@ -64,7 +63,6 @@ SETTINGS = {
 
 def network(name, setting, problem):
     """``(apply, init)``: the network, and what a problem needs around it."""
-    inside = problem.points(setting.sizes)["r"]
     width, depth = setting.width, setting.depth
     if name == "AllenCahn1D":
         # a circle in place of the interval: periodic, whatever the weights
@@ -78,6 +76,7 @@ def network(name, setting, problem):
             return model.apply(params, z)
 
         return on_circle, model.init
+    inside = problem.points(setting.sizes)["r"]
     model = pn.MLP(width, depth, 2, **pn.normalization(inside))
     if name == "InverseHeat1D":
 
@@ -114,10 +113,17 @@ def points_of(setting, problem):
     return crowded(problem.points(setting.sizes))
 
 
-def run(name, seed):
+@functools.cache  # the same objects for all seeds, so that all share what is compiled
+def case(name):
+    """``(problem, apply, init, points)``."""
     setting, problem = SETTINGS[name], getattr(pn.problems, name)()
-    apply, init = network(name, setting, problem)
     points = points_of(setting, problem)
+    return problem, *network(name, setting, problem), points
+
+
+def run(name, seed):
+    setting = SETTINGS[name]
+    problem, apply, init, points = case(name)
     first, key = jax.random.split(jax.random.key(seed))
     return reach(
         setting.aim,
@@ -127,7 +133,7 @@ def run(name, seed):
         init(first),
         problem,
         points,
-        key if callable(points) else None,
+        key,
     )
 
 
@@ -141,16 +147,8 @@ def main(names):
             "seed 0": rows[0],
         }
         print(name, ends, flush=True)
-    if names:
-        return
-    record = experiments.provenance("python book/data/problems.py") | {
-        "minutes": round((time.perf_counter() - started) / 60, 1),
-        "seeds": f"0 to {SEEDS - 1}",
-        "problems": found,
-    }
-    Path(__file__).with_suffix(".json").write_text(
-        json.dumps(record, indent=1) + "\n"
-    )
+    if not names:
+        recording.write(__file__, SEEDS, started, {"problems": found})
 
 
 if __name__ == "__main__":

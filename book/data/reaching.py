@@ -6,6 +6,23 @@ import jax
 
 import pinnntk_lib as pn
 
+OPTIMIZER = (
+    pn.kernel_gradient_descent()
+)  # one object, so that seeds share what is compiled
+
+
+def relative_error(apply, problem, side):
+    """``params -> relative L2 error`` on a grid of ``side`` points a side, compiled."""
+    x = problem.grid(side)
+    exact = problem.exact(x)
+
+    @jax.jit
+    def error(params):
+        u = jax.vmap(lambda y: apply(params, y))(x)
+        return pn.relative_l2_error(u, exact)
+
+    return error
+
 
 def reach(aim, most, stride, apply, params, problem, points, key=None):
     """Trains by ``pn.kernel_gradient_descent`` until the relative error falls below ``aim``, or ``most`` steps.
@@ -21,13 +38,7 @@ def reach(aim, most, stride, apply, params, problem, points, key=None):
     Returns:
         ``{"step": [...], "seconds": [...], "error": [...]}``, a row every ``stride`` steps.
     """
-    optimizer, x = pn.kernel_gradient_descent(), problem.grid(100)
-    exact = problem.exact(x)
-    error = jax.jit(
-        lambda params: pn.relative_l2_error(
-            jax.vmap(lambda y: apply(params, y))(x), exact
-        )
-    )
+    error = relative_error(apply, problem, 100)
 
     def further(result, steps):
         return pn.train(
@@ -35,11 +46,11 @@ def reach(aim, most, stride, apply, params, problem, points, key=None):
             params,
             problem,
             points,
-            optimizer,
+            OPTIMIZER,
             steps,
             key=key,
             log_every=stride,
-            test_points=x[:2],
+            test_points=problem.grid(100)[:2],
             progress=False,
             resume=result,
         )

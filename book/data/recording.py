@@ -7,7 +7,13 @@ from pathlib import Path
 from pinnntk_lib import experiments
 
 
-def write(script: str, seeds: int, started: float, results: dict):
+def write(
+    script: str,
+    seeds: int,
+    started: float,
+    results: dict,
+    arguments: str = "",
+):
     """Writes ``SCRIPT-NAME.json`` with hyphens for underscores: how the results were made, and the results.
 
     Args:
@@ -15,9 +21,10 @@ def write(script: str, seeds: int, started: float, results: dict):
         seeds: how many, from 0.
         started: ``time.perf_counter()`` at the start.
         results: what is recorded.
+        arguments: what the command has behind the script's name.
     """
     script = Path(script)
-    command = f"python book/data/{script.name} {seeds}"
+    command = f"python book/data/{script.name} {arguments}".rstrip()
     record = experiments.provenance(command) | {
         "minutes": round((time.perf_counter() - started) / 60, 1),
         "seeds": f"0 to {seeds - 1}",

@@ -56,7 +56,9 @@ def main(seeds):
     for name in NAMES:
         runs[name] = [numbers(name, seed) for seed in range(seeds)]
         print(name, f"{time.perf_counter() - started:.0f} s", flush=True)
-    recording.write(__file__, seeds, started, {"runs": runs})
+    recording.write(
+        __file__, seeds, started, {"runs": runs}, arguments=str(seeds)
+    )
 
 
 if __name__ == "__main__":

@@ -60,6 +60,7 @@ def main(seeds):
         seeds,
         started,
         {"steps": setting.steps, "relative_l2_error": errors},
+        arguments=str(seeds),
     )
 
 
