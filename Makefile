@@ -31,7 +31,7 @@ $(INSTALLED): requirements.$(if $(filter locked,$(PACKAGES)),lock,txt) pyproject
 	@echo "Installing into $(VENV) (a minute or two, once) ..."
 	@$(PYTHON) -m venv $(VENV) >/tmp/pinnntk-venv.log 2>&1 || { echo "Python could not make a virtual environment: install its venv module (on Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --retries 2 $(FROM_$(PACKAGES)) >$(VENV)/install.log 2>&1 \
-	&& $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e . >>$(VENV)/install.log 2>&1 \
+	&& $(BIN)/python -m pip install --quiet --no-deps $(if $(filter locked,$(PACKAGES)),--no-build-isolation) -e . >>$(VENV)/install.log 2>&1 \
 	|| { echo "The packages could not be installed: is there a network? ($(VENV)/install.log has the details)" >&2; exit 1; }
 	@touch $@
 
