@@ -17,7 +17,7 @@ FROM_oldest := -r <(sed 's/>=/==/' requirements.txt)
 NOTEBOOKS := $(wildcard book/*.ipynb)
 BOOK := _build/html/index.html
 
-.PHONY: help book serve jupyter test lint unit notebooks browser outputs benchmarks publish colab lock vendor clean install
+.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks publish colab lock vendor clean install
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
@@ -48,7 +48,7 @@ jupyter: $(INSTALLED) ## the chapters in JupyterLab, to change and to run (fetch
 	@test -x $(BIN)/jupyter-lab || $(BIN)/python -m pip install --quiet "jupyterlab>=4"
 	@$(BIN)/jupyter-lab book
 
-test: lint unit notebooks book browser ## everything that CI runs
+test: lint unit notebooks book browser ## the library, the notebooks, the built pages; CI runs this and slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -56,10 +56,13 @@ lint: $(INSTALLED)
 	$(BIN)/mypy
 
 unit: $(INSTALLED)
-	$(BIN)/pytest -m "not browser" -n auto
+	$(BIN)/pytest -m "not browser and not slow" -n auto
+
+slow: $(INSTALLED) ## the library's tests that take more than ten seconds each
+	$(BIN)/pytest -m slow -n auto
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
-	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 1800 -p no:cacheprovider -n auto --dist loadfile $(NOTEBOOKS)
+	$(BIN)/pytest --nbval --nbval-current-env --nbval-cell-timeout 1800 -p no:cacheprovider -n auto --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
 
 browser: book
 	$(BIN)/pytest -m browser -n auto

@@ -35,6 +35,7 @@ def test_all_methods_agree(modules, equation):
         np.testing.assert_allclose(diagonal, np.diag(kernels[-1]), rtol=1e-11)
 
 
+@pytest.mark.slow
 def test_all_ways_to_train_take_the_same_steps(monkeypatch):
     """In double precision, from one start over the same batches."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))

@@ -24,10 +24,27 @@ PICTURE = ".widget-html img:visible"
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
-def test_every_page(visit, path, scheme, width):
-    page = visit(path, viewport={"width": width, "height": 900}, color_scheme=scheme)
+@pytest.mark.parametrize(("width", "schemes"), [(1280, ("light", "dark")), (390, ("dark", "light"))])
+def test_every_page(visit, path, width, schemes):
+    """Opened in one colour scheme, then switched to the other."""
+    page = visit(path, viewport={"width": width, "height": 900}, color_scheme=schemes[0])
+    for scheme in schemes:
+        switch(page, scheme)
+        assert_whole(page, width)
+    # structure does not depend on the colours, nor colours on the width
+    assert_accessible(page, structure=width < 1000, contrast=width > 1000)
+    if width > 1000:
+        switch(page, "light")
+        assert_accessible(page)
+
+
+def switch(page, scheme):
+    page.emulate_media(color_scheme=scheme)
+    page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+
+
+def assert_whole(page, width):
+    """Nothing wider than the screen, nothing missing, nothing that is not typeset."""
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     images = page.locator("img:visible")
     for i in range(images.count()):
@@ -44,9 +61,6 @@ def test_every_page(visit, path, scheme, width):
     }""")
     assert "$" not in text
     assert "\\" not in text
-    # structure does not depend on the colours, nor colours on the width
-    if scheme == "light" or width > 1000:
-        assert_accessible(page, structure=scheme == "light", contrast=width > 1000)
 
 
 def test_maths_is_typeset(visit):

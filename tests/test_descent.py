@@ -42,6 +42,7 @@ def test_a_step_is_a_levenberg_marquardt_step(poisson, weights, damping):
     assert np.allclose(one_step(*poisson, weights, damping=damping), expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 def test_three_conditions_and_two_layers(wave):
     weights = {"u": 3.0, "ut": 1.0, "r": 0.1}
     assert np.allclose(one_step(*wave, weights), levenberg_marquardt(*wave, weights, 1e-3), rtol=1e-5, atol=1e-7)
@@ -94,6 +95,7 @@ def test_a_step_that_cannot_be_improved_leaves_all_as_it_is():
     assert np.isfinite(result.state.opt_state.damping)
 
 
+@pytest.mark.slow
 def test_fresh_points_and_adaptive_weights(wave):
     model, params, problem, _ = wave
     sampler = pn.RandomPoints(problem, 20)

@@ -29,6 +29,7 @@ MODEL = pn.MLP(width=16)
 PARAMS = MODEL.init(jax.random.key(0))
 
 
+@pytest.mark.slow
 @settings(max_examples=15)  # each is traced anew
 @given(
     scales=st.lists(st.floats(-2.0, 2.0), min_size=2, max_size=4),

@@ -229,6 +229,7 @@ def test_the_function_is_smooth_on_the_diagonal():
     assert np.isfinite(jax.grad(jax.grad(lambda s: theta(jnp.array([s]), x)))(0.3))  # reverse mode too
 
 
+@pytest.mark.slow
 @settings(max_examples=10)
 @given(
     depth=st.integers(1, 3),
@@ -255,6 +256,7 @@ def test_invariants(depth, activation, seed, memory):
 # ---------------------------------------------------------------- against finite networks
 
 
+@pytest.mark.slow
 def test_slope_of_the_distance_to_the_limit():
     """It falls like width^(-1/2), for depth 1 and 2."""
     problem = pn.problems.Poisson1D()

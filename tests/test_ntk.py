@@ -54,6 +54,7 @@ def test_against_the_closed_form(width, seed):
             assert relative(K.block(a, b), expected[K.rows(a), K.rows(b)]) < 1e-12
 
 
+@pytest.mark.slow
 @settings(max_examples=5)  # each is compiled anew, which takes seconds
 @given(
     width=st.integers(1, 12),
@@ -112,7 +113,7 @@ def test_chunks_change_nothing(poisson, method, memory):
     assert relative(diagonal["r"], jnp.diag(whole.block("r", "r"))) < 1e-14
 
 
-@pytest.mark.parametrize("method", ["auto", "structured", "jacobian"])
+@pytest.mark.parametrize("method", ["auto", "structured", pytest.param("jacobian", marks=pytest.mark.slow)])
 def test_chunks_keep_to_the_memory(method):
     """What XLA reports for two chunks' features, their computation and their block is within the budget."""
     from pinnntk_lib import gram
@@ -194,7 +195,7 @@ def test_two_boundary_points_have_rank_two(poisson):
     assert abs(eigenvalues[2]) < 1e-14 * eigenvalues[0]
 
 
-@pytest.mark.parametrize("method", ["structured", "jacobian"])
+@pytest.mark.parametrize("method", [pytest.param("structured", marks=pytest.mark.slow), "jacobian"])
 def test_cross_kernel(wave, method):
     """A block of the kernel of both sets of points; some of the conditions may be left out."""
     model, params, problem, points = wave
@@ -228,7 +229,7 @@ def three_outputs():
     return params, lambda params, x: params[2] @ jnp.tanh(params[1] @ jnp.tanh(params[0] @ x))
 
 
-@pytest.mark.parametrize("method", ["structured", "jacobian"])
+@pytest.mark.parametrize("method", [pytest.param("structured", marks=pytest.mark.slow), "jacobian"])
 def test_systems(method):
     """A condition of three outputs is three conditions of one, their rows in another order."""
     params, apply = three_outputs()
