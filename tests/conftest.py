@@ -35,6 +35,14 @@ def same(a, b):
     return all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves))
 
 
+@pytest.fixture(scope="module")
+def compiled_quickly():
+    """XLA without its optimisations: the same operations, for tests that compile more than they compute."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def poisson():
     """The paper's problem with its points, and a small network: (model, params, problem, points)."""

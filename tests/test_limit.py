@@ -202,6 +202,7 @@ def test_activations_against_integration(activation):
 # ---------------------------------------------------------------- the two ways of the library
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias_variance", [1.0, 0.3])
 def test_function_and_matrix_agree(bias_variance):
     model = pn.MLP(1, 2, 1, shift=0.5, scale=0.29)

@@ -229,7 +229,8 @@ def three_outputs():
     return params, lambda params, x: params[2] @ jnp.tanh(params[1] @ jnp.tanh(params[0] @ x))
 
 
-@pytest.mark.parametrize("method", [pytest.param("structured", marks=pytest.mark.slow), "jacobian"])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["structured", "jacobian"])
 def test_systems(method):
     """A condition of three outputs is three conditions of one, their rows in another order."""
     params, apply = three_outputs()

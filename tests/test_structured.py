@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 import pinnntk_lib as pn
 from pinnntk_lib.graph import trace
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def heat(u, x):
     return pn.d(u, 0)(x) - pn.dd(u, 1)(x)

@@ -111,6 +111,7 @@ def test_traces_on_points_of_their_own(poisson):
     assert pn.training._run._cache_size() == size
 
 
+@pytest.mark.slow
 def test_gradient_norms(poisson, wave):
     """The formula, term by term."""
     for setup in (poisson, wave):
@@ -143,6 +144,7 @@ def test_gradient_norms_are_not_the_kernel(poisson):
     assert norms[1] > 1.5 * norms[0]
 
 
+@pytest.mark.slow
 def test_a_constant_ratio_of_gradients_leads_to_its_square_root():
     """The two losses' gradients are 1 and 100, whatever the weights."""
     weighting = pn.GradientNormWeights()
