@@ -39,8 +39,11 @@ def test_every_page(visit, path, width, schemes):
 
 
 def switch(page, scheme):
+    """Once the colours have stopped changing, which some do for a moment."""
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
+    page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    page.wait_for_function("!document.getAnimations().some(found => found.playState === 'running')")
 
 
 def assert_whole(page, width):
