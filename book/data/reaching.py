@@ -6,9 +6,8 @@ import jax
 
 import pinnntk_lib as pn
 
-OPTIMIZER = (
-    pn.kernel_gradient_descent()
-)  # one object, so that seeds share what is compiled
+# one object, so that seeds share what is compiled
+OPTIMIZER = pn.kernel_gradient_descent()
 
 
 def relative_error(apply, problem, side):
