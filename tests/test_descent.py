@@ -10,6 +10,8 @@ from jax.flatten_util import ravel_pytree
 import pinnntk_lib as pn
 from conftest import same
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def one_step(model, params, problem, points, weights=None, **options):
     """The parameters after one step, flat."""

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 import pinnntk_lib as pn
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 
 def reference(model, params, xb, xr):
     """K of the Poisson problem for one hidden tanh layer, in NumPy, derivatives by theta written out by hand.

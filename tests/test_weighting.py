@@ -8,6 +8,8 @@ from jax.flatten_util import ravel_pytree
 import pinnntk_lib as pn
 from pinnntk_lib.weighting import View
 
+pytestmark = pytest.mark.usefixtures("compiled_quickly")
+
 SGD = optax.sgd(1e-6)
 
 
