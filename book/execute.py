@@ -5,6 +5,7 @@ python book/execute.py book/*.ipynb
 """
 
 import json
+import re
 import sys
 import time
 from pathlib import Path
@@ -14,8 +15,10 @@ from nbclient import NotebookClient
 
 from pinnntk_lib import experiments
 
-BOOK = Path(__file__).parent
+BOOK = Path(__file__).resolve().parent
 RECORD = BOOK / "data" / "executions.json"
+WIDGETS = "application/vnd.jupyter.widget-state+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
 sys.path.insert(0, str(BOOK / "_ext"))
 
 from book_setup import made_by  # noqa: E402 -- its folder is no package
@@ -34,10 +37,49 @@ def main(paths):
         ).execute()
         # The kernel writes its own version here.
         notebook.metadata.language_info = {"name": "python"}
+        number_widgets(notebook)
         notebook.metadata.made_by = made_by(BOOK.parent, notebook)
         nbformat.write(notebook, path)
         record(path.stem, time.perf_counter() - started)
         print(path)
+
+
+def number_widgets(notebook):
+    """Numbers as the widgets' names, which are drawn anew at each run: in the order in which one finds them from
+    those that are shown, and then what links them."""
+    outputs = [
+        output.get("data", {})
+        for cell in notebook.cells
+        for output in cell.get("outputs", [])
+    ]
+    views = [data[VIEW] for data in outputs if VIEW in data]
+    if not views:
+        return
+    widgets = notebook.metadata.widgets[WIDGETS]
+    texts = {name: json.dumps(w) for name, w in widgets["state"].items()}
+    numbers = {}
+
+    def find(name):
+        if name not in numbers:
+            numbers[name] = f"{len(numbers):032x}"
+            for part in re.findall(r"IPY_MODEL_(\w+)", texts[name]):
+                find(part)
+
+    def numbered(name):
+        def number(match):
+            return f"IPY_MODEL_{numbers.get(match[1])}"
+
+        return re.sub(r"IPY_MODEL_(\w+)", number, texts[name])
+
+    for view in views:
+        find(view["model_id"])
+        view["model_id"] = numbers[view["model_id"]]
+    for link in sorted(set(texts) - set(numbers), key=numbered):
+        find(link)
+    widgets["state"] = {
+        number: json.loads(numbered(name))
+        for name, number in numbers.items()
+    }
 
 
 def record(name, seconds):

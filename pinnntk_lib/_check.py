@@ -59,6 +59,19 @@ def check_names(name: str, given, expected) -> None:
         raise ValueError(f"{name}: expected the conditions {list(expected)}, got {' and '.join(said)}")
 
 
+def check_weights(weights, names) -> dict[str, float]:
+    """``{name: positive number}`` with the conditions' names, in their order; all 1 if None."""
+    if weights is None:
+        return dict.fromkeys(names, 1.0)
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"weights: expected {{name: positive number}}, got {weights!r}")
+    check_names("weights", weights, names)
+    for name, value in weights.items():
+        if check_finite(f"weights[{name!r}]", value) <= 0:
+            raise ValueError(f"weights[{name!r}]: expected a positive number, got {value}")
+    return {name: float(weights[name]) for name in names}
+
+
 def check_points(points, names, name: str = "points") -> dict[str, jax.Array]:
     """``{name: (n, d) array}`` with the conditions' names, in their order; one d for all, and finite."""
     if not isinstance(points, Mapping):

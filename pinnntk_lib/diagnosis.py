@@ -17,7 +17,7 @@ import optax
 import scipy.linalg
 
 from pinnntk_lib import plotting
-from pinnntk_lib._check import check_finite, check_names
+from pinnntk_lib._check import check_finite, check_weights
 from pinnntk_lib.ntk import NTK, ntk
 from pinnntk_lib.problems import Problem
 
@@ -358,22 +358,13 @@ def diagnose(
         residuals = {name: np.asarray(r, np.float64) for name, r in found.items()}
     return Diagnosis(
         K,
-        _checked(weights, K.names),
+        check_weights(weights, K.names),
         learning_rate,
         plain,
         residuals,
         sum(np.size(leaf) for leaf in jax.tree.leaves(params)),
         None if before is None else _drift(before.K, K),
     )
-
-
-def _checked(weights, names):
-    weights = dict.fromkeys(names, 1.0) if weights is None else dict(weights)
-    check_names("weights", weights, names)
-    for name, value in weights.items():
-        if check_finite(f"weights[{name!r}]", value) <= 0:
-            raise ValueError(f"weights[{name!r}]: expected a positive number, got {value}")
-    return {name: float(weights[name]) for name in names}
 
 
 def _learning_rate(optimizer, params):

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from pinnntk_lib._check import check_count, check_finite, check_names, check_points
+from pinnntk_lib._check import check_count, check_finite, check_points, check_weights
 from pinnntk_lib.ntk import ntk_diagonal
 
 __all__ = ["Fixed", "GradientNormWeights", "NTKWeights", "RelativeLossWeights", "UncertaintyWeights", "View"]
@@ -73,14 +73,10 @@ class Fixed:
     def __post_init__(self):
         if not isinstance(self.values, Mapping | None):
             raise TypeError(f"weights: expected {{name: positive number}} or a weighting, got {self.values!r}")
-        for name, value in (self.values or {}).items():
-            if check_finite(f"weights[{name!r}]", value) <= 0:
-                raise ValueError(f"weights[{name!r}]: expected a positive number, got {value}")
+        check_weights(self.values, self.values or ())
 
     def init(self, names):
-        values = dict.fromkeys(names, 1.0) if self.values is None else self.values
-        check_names("weights", values, names)
-        return {name: jnp.asarray(values[name], float) for name in names}
+        return {name: jnp.asarray(value, float) for name, value in check_weights(self.values, names).items()}
 
     def update(self, state, view):
         return state, state

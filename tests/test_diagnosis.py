@@ -210,11 +210,12 @@ def test_the_figure(poisson):
     [
         ({"weights": {"u": 1.0}}, "weights"),
         ({"weights": {"u": 0.0, "r": 1.0}}, r"weights\['u'\]"),
+        ({"weights": pn.NTKWeights()}, "weights"),
         ({"optimizer": -1.0}, "optimizer"),
         ({"before": "yesterday"}, "before"),
     ],
 )
 def test_arguments_are_checked(poisson, arguments, named):
     model, params, problem, points = poisson
-    with pytest.raises(ValueError, match=f"{named}: expected"):
+    with pytest.raises((ValueError, TypeError), match=f"{named}: expected"):
         pn.diagnose(model.apply, params, problem, points, **arguments)

@@ -1,5 +1,6 @@
 """The notebooks as regression tests: what keeps those tests honest."""
 
+import random
 import re
 import shutil
 import subprocess
@@ -13,8 +14,9 @@ import pytest
 BOOK = Path(__file__).parents[1] / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 
-sys.path.insert(0, str(BOOK / "_ext"))
+sys.path[:0] = [str(BOOK), str(BOOK / "_ext")]
 import colab  # noqa: E402 -- its folder is no package
+import execute  # noqa: E402
 from book_setup import made_by  # noqa: E402
 
 
@@ -37,6 +39,19 @@ def test_nothing_is_stored_that_changes_from_run_to_run(path):
     notebook = read(path)
     assert notebook.metadata.language_info == {"name": "python"}
     assert not any("execution" in cell.metadata for cell in notebook.cells)
+
+
+@pytest.mark.parametrize("name", ["01-when-pinns-fail", "05-infinite-width-during-training"])
+def test_widgets_are_numbered(name):
+    """Their own names are drawn anew at each run, and would be most of what a reviewer has to read."""
+    text = nbformat.writes(read(BOOK / f"{name}.ipynb"))
+    names = sorted(set(re.findall(r'"(\w{32})": {', text)))
+    assert len(names) > 50
+    drawn = dict(zip(names, random.Random(0).sample([f"{n:032x}" for n in range(1000, 10_000)], len(names))))
+    notebook = nbformat.reads(re.sub("|".join(names), lambda match: drawn[match[0]], text), as_version=4)
+    assert nbformat.writes(notebook) != text
+    execute.number_widgets(notebook)
+    assert nbformat.writes(notebook) == text
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
