@@ -41,6 +41,7 @@ def compiled_quickly():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()  # compiled code is kept without regard to that
 
 
 @pytest.fixture
