@@ -27,6 +27,13 @@ def check_finite(name: str, value) -> float:
     return float(value)
 
 
+def check_positive(name: str, value) -> float:
+    """``value`` as a positive, finite float."""
+    if check_finite(name, value) <= 0:
+        raise ValueError(f"{name}: expected a positive number, got {value}")
+    return float(value)
+
+
 def check_params(params) -> None:
     """Every leaf is a floating-point array without NaN or infinity (values are looked at only outside ``jit``)."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -66,10 +73,7 @@ def check_weights(weights, names) -> dict[str, float]:
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights: expected {{name: positive number}}, got {weights!r}")
     check_names("weights", weights, names)
-    for name, value in weights.items():
-        if check_finite(f"weights[{name!r}]", value) <= 0:
-            raise ValueError(f"weights[{name!r}]: expected a positive number, got {value}")
-    return {name: float(weights[name]) for name in names}
+    return {name: check_positive(f"weights[{name!r}]", weights[name]) for name in names}
 
 
 def check_points(points, names, name: str = "points") -> dict[str, jax.Array]:

@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pinnntk_lib._check import check_count, check_finite
+from pinnntk_lib._check import check_count, check_positive
 from pinnntk_lib.ntk import ntk
 
 __all__ = ["KernelDescentState", "kernel_gradient_descent"]
@@ -73,8 +73,7 @@ def kernel_gradient_descent(
         >>> bool(result.history["error"][-1] < 1e-2)
         True
     """
-    if check_finite("damping", damping) <= 0:
-        raise ValueError(f"damping: expected a positive number, got {damping}")
+    check_positive("damping", damping)
     tries, memory = check_count("tries", tries), check_count("memory", memory)
 
     def init(params):

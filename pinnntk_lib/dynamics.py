@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_finite, check_names
+from pinnntk_lib._check import check_names, check_positive
 from pinnntk_lib.ntk import NTK
 
 __all__ = ["Linearized", "largest_stable_learning_rate"]
@@ -145,8 +145,8 @@ class Linearized:
         t = jnp.asarray(t, self.K.matrix.dtype)
         if t.ndim != 1 or (t < 0).any():
             raise ValueError(f"t: expected an array (T,) of numbers from 0 on, got {t}")
-        if learning_rate is not None and check_finite("learning_rate", learning_rate) <= 0:
-            raise ValueError(f"learning_rate: expected a positive number, got {learning_rate}")
+        if learning_rate is not None:
+            check_positive("learning_rate", learning_rate)
         return t
 
     def _left(self, t, eta):

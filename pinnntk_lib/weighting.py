@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from pinnntk_lib._check import check_count, check_finite, check_points, check_weights
+from pinnntk_lib._check import check_count, check_finite, check_points, check_positive, check_weights
 from pinnntk_lib.ntk import ntk_diagonal
 
 __all__ = ["Fixed", "GradientNormWeights", "NTKWeights", "RelativeLossWeights", "UncertaintyWeights", "View"]
@@ -228,8 +228,7 @@ class UncertaintyWeights:
 
     def __post_init__(self):
         for name in ("learning_rate", "largest"):
-            if check_finite(name, getattr(self, name)) <= 0:
-                raise ValueError(f"{name}: expected a positive number, got {getattr(self, name)}")
+            check_positive(name, getattr(self, name))
 
     def init(self, names):
         return {name: jnp.zeros(()) for name in names}
@@ -277,8 +276,7 @@ class RelativeLossWeights:
     rho: float = 0.999
 
     def __post_init__(self):
-        if check_finite("temperature", self.temperature) <= 0:
-            raise ValueError(f"temperature: expected a positive number, got {self.temperature}")
+        check_positive("temperature", self.temperature)
         _check_share("alpha", self.alpha)
         _check_share("rho", self.rho)
 

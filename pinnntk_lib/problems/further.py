@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_finite
+from pinnntk_lib._check import check_finite, check_positive
 from pinnntk_lib.operators import System, d, dd
 from pinnntk_lib.problems.problem import Condition, Problem, value, velocity, zero
 from pinnntk_lib.problems.samplers import inside, side, together
@@ -40,7 +40,7 @@ def Heat1D(diffusivity: float = 0.1, k: int = 1) -> Problem:
         >>> sorted(Heat1D().points(10))
         ['r', 'u']
     """
-    diffusivity, omega = _positive("diffusivity", diffusivity), np.pi * check_finite("k", k)
+    diffusivity, omega = check_positive("diffusivity", diffusivity), np.pi * check_finite("k", k)
 
     def exact(x):
         return jnp.exp(-diffusivity * omega**2 * x[..., 0]) * jnp.sin(omega * x[..., 1])
@@ -93,7 +93,7 @@ def Burgers1D(viscosity: float = 0.01 / np.pi) -> Problem:
         >>> round(float(Burgers1D().exact(jnp.array([0.0, 0.5]))), 6)
         -1.0
     """
-    viscosity = _positive("viscosity", viscosity)
+    viscosity = check_positive("viscosity", viscosity)
     if viscosity < 0.002:
         raise ValueError(f"viscosity: expected at least 0.002, for the exact solution's quadrature, got {viscosity}")
     nodes, quadrature = np.polynomial.hermite.hermgauss(160)
@@ -215,7 +215,7 @@ def InverseHeat1D(diffusivity: float = 0.1) -> Problem:
         >>> pn.ntk(apply, params, problem, problem.points(5)).matrix.shape
         (10, 10)
     """
-    diffusivity = _positive("diffusivity", diffusivity)
+    diffusivity = check_positive("diffusivity", diffusivity)
 
     def temperature(x):
         return jnp.exp(-diffusivity * jnp.pi**2 * x[..., 0]) * jnp.sin(jnp.pi * x[..., 1])
@@ -323,12 +323,6 @@ def _schrodinger(u, x):
 def _start_and_ends(lower, upper):
     """The initial time and both ends, a third of the points each."""
     return together(side(lower, upper, 0, lower[0]), side(lower, upper, 1, lower[1]), side(lower, upper, 1, upper[1]))
-
-
-def _positive(name, number):
-    if check_finite(name, number) <= 0:
-        raise ValueError(f"{name}: expected a positive number, got {number}")
-    return float(number)
 
 
 # The Allen-Cahn equation's reference.
