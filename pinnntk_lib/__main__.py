@@ -6,9 +6,8 @@ import sys
 
 import jax
 
-from pinnntk_lib.checkpoints import CheckpointError
 from pinnntk_lib.experiments import EXPERIMENTS, run
-from pinnntk_lib.training import DivergenceError
+from pinnntk_lib.training import CheckpointError, DivergenceError
 
 
 def main(arguments=None) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pinnntk_lib.ntk import NTK
+from pinnntk_lib.kernel import NTK
 
 __all__ = ["STYLE", "field", "figures_html", "losses", "solution", "spectrum", "weights"]
 

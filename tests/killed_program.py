@@ -4,7 +4,7 @@ import jax
 import optax
 
 import pinnntk_lib as pn
-from pinnntk_lib.checkpoints import Checkpoints
+from pinnntk_lib.training import Checkpoints
 
 STEPS, LOG_EVERY, CHECKPOINT_EVERY = 10_000, 10, 40
 

@@ -17,7 +17,8 @@ import pytest
 
 import pinnntk_lib as pn
 from conftest import same
-from pinnntk_lib.checkpoints import Checkpoints
+from pinnntk_lib.training import Checkpoints
+from pinnntk_lib.training._result import packed
 
 OPTIMIZER = optax.adam(1e-3)
 
@@ -202,7 +203,7 @@ def test_a_full_disk_loses_nothing(poisson, tmp_path):
 def test_twenty_kills_lose_only_what_came_since_the_last_checkpoint(tmp_path):
     """SIGKILL at random moments, many of them in the middle of a save; each run goes on from what the last one left."""
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["pinnntk_lib.checkpoints"])  # imported once
+    processes.set_forkserver_preload(["pinnntk_lib.training"])  # imported once
     rows, rng = tmp_path / "rows", random.Random(0)
     rows.touch()
 
@@ -235,4 +236,4 @@ def test_twenty_kills_lose_only_what_came_since_the_last_checkpoint(tmp_path):
     store = Checkpoints(tmp_path / "checkpoints")
     assert store.steps[-1] == killed_program.STEPS
     alone = killed_program.train(note=None)
-    assert same(store.restore(), pn.training._packed(alone))
+    assert same(store.restore(), packed(alone))

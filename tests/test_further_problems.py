@@ -8,7 +8,7 @@ from scipy.integrate import solve_ivp
 
 import pinnntk_lib as pn
 from pinnntk_lib import problems
-from pinnntk_lib.problems import further
+from pinnntk_lib.problems import _further as further
 
 FORMULAS = {
     "Heat1D": problems.Heat1D(diffusivity=0.3, k=2),

@@ -12,7 +12,7 @@ import pytest
 
 import pinnntk_lib as pn
 from conftest import HTML, ROOT, assert_accessible
-from pinnntk_lib.dynamics import largest_stable_learning_rate
+from pinnntk_lib.training import largest_stable_learning_rate
 
 PAGE = "book/lab.html"
 CASES = {

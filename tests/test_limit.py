@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pinnntk_lib as pn
-from pinnntk_lib.hermite import in_double_precision
 from pinnntk_lib.limit import nngp, nngp_function, ntk, ntk_function
+from pinnntk_lib.limit._hermite import in_double_precision
 
 
 def relative(a, b):

@@ -125,10 +125,10 @@ def test_stored_outputs_are_reused_only_for_the_code_that_made_them(tmp_path):
         file.write_text(re.sub(old, new, file.read_text(), flags=re.MULTILINE))
         return made_by(tmp_path, notebook) != before
 
-    assert changes("pinnntk_lib/ntk.py", "^import", "import re, ")
+    assert changes("pinnntk_lib/kernel/_ntk.py", "^import", "import re, ")
     assert changes("pinnntk_lib/pinnntk.mplstyle")
-    assert not changes("pinnntk_lib/ntk.py", r"\Z", "\n# a comment\n")
-    assert not changes("pinnntk_lib/ntk.py", r'\A"""', '"""In other words: ')
+    assert not changes("pinnntk_lib/kernel/_ntk.py", r"\Z", "\n# a comment\n")
+    assert not changes("pinnntk_lib/kernel/_ntk.py", r'\A"""', '"""In other words: ')
     assert changes("book/data/poisson-seeds.json")
     assert changes("requirements.lock", "^jax==", "jax==9")
     assert not changes("requirements.lock", "^ruff==", "ruff==9")

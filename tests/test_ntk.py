@@ -118,7 +118,7 @@ def test_chunks_change_nothing(poisson, method, memory):
 @pytest.mark.parametrize("method", ["auto", "structured", pytest.param("jacobian", marks=pytest.mark.slow)])
 def test_chunks_keep_to_the_memory(method):
     """What XLA reports for two chunks' features, their computation and their block is within the budget."""
-    from pinnntk_lib import gram
+    from pinnntk_lib.kernel import _gram as gram
 
     problem, model = pn.problems.Wave1D(), pn.MLP(width=100, depth=3, dim=2)
     params, points, memory = model.init(jax.random.key(0)), problem.points(300), 2**23

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pinnntk_lib as pn
-from pinnntk_lib.graph import trace
+from pinnntk_lib.kernel import trace
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -387,7 +387,9 @@ def test_the_fewest_channels():
 def test_a_deep_network(monkeypatch, deep):
     """One too deep to be regrouped by recursion has a longer graph, and as right a one."""
     if deep:
-        monkeypatch.setattr("pinnntk_lib.graph._regrouped", lambda builder: (_ for _ in ()).throw(RecursionError))
+        monkeypatch.setattr(
+            "pinnntk_lib.kernel._trace.regrouped", lambda builder: (_ for _ in ()).throw(RecursionError)
+        )
     model = pn.MLP(2, 60, 2)
     params, x = model.init(jax.random.key(0)), POINTS[0]
 

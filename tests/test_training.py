@@ -6,6 +6,7 @@ import pytest
 
 import pinnntk_lib as pn
 from conftest import same
+from pinnntk_lib.training._step import run_steps
 
 SGD = optax.sgd(1e-5)
 
@@ -125,8 +126,8 @@ def test_an_interrupted_run_keeps_what_there_is(poisson, monkeypatch):
             raise KeyboardInterrupt
         return original(*arguments)
 
-    original = pn.training._run
-    monkeypatch.setattr(pn.training, "_run", run)
+    original = run_steps
+    monkeypatch.setattr("pinnntk_lib.training._loop.run_steps", run)
     part = train(poisson, 60, log_every=10)
     assert part.interrupted
     assert part.history["step"].tolist() == [0, 10, 20]
@@ -194,10 +195,10 @@ def test_it_learns(poisson):
 def test_compiled_code_is_shared(poisson):
     model, params, problem, points = poisson
     train(poisson, 3)
-    size = pn.training._run._cache_size()
+    size = run_steps._cache_size()
     train(poisson, 5, weights={"u": 2.0, "r": 3.0})
     pn.train(model.apply, params, pn.problems.Poisson1D(a=1), points, SGD, 5)
-    assert pn.training._run._cache_size() == size
+    assert run_steps._cache_size() == size
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import pinnntk_lib as pn
-from pinnntk_lib.weighting import View
+from pinnntk_lib.training import View
+from pinnntk_lib.training._step import run_steps
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -107,10 +108,10 @@ def test_traces_on_points_of_their_own(poisson):
 
     points_of_a_step = problem.points(4)
     assert np.isclose(first(everywhere), expected["u"], rtol=1e-12)
-    size = pn.training._run._cache_size()
+    size = run_steps._cache_size()
     moved = jax.tree.map(lambda x: 0.5 * x, everywhere)
     assert np.isclose(first(moved), weights_at(poisson, pn.NTKWeights(), moved)["u"], rtol=1e-12)
-    assert pn.training._run._cache_size() == size
+    assert run_steps._cache_size() == size
 
 
 @pytest.mark.slow

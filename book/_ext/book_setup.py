@@ -52,7 +52,8 @@ def digest(root: Path, records: Iterable[str]) -> str:
     for file in sorted(root.glob("pinnntk_lib/**/*.*")):
         text = file.read_text("utf-8")
         code = code_of(text) if file.suffix == ".py" else text
-        content.update(f"{file.name}\0{code}\0".encode())
+        place = file.relative_to(root).as_posix()
+        content.update(f"{place}\0{code}\0".encode())
     recorded = {
         file for pattern in records for file in root.glob(f"book/{pattern}")
     }

@@ -1,56 +1,19 @@
-"""The paper's experiments, named, with the paper's settings: ``python -m pinnntk_lib list``.
+"""The paper's experiments, by name, with the paper's settings."""
 
-A run leaves a directory that says all about it: ``record.json`` (command, seed, versions, machine, time, results),
-``history.npz``, ``params.npz`` (at the snapshots and at the end), ``kernels.npz`` (at the same steps) and, while it
-may still be resumed, ``checkpoints``. :func:`load` reads it back.
-"""
-
-import json
 import math
-import os
-import platform
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
-import numpy as np
 import optax
 from jax.flatten_util import ravel_pytree
 
-from pinnntk_lib._check import check_count
-from pinnntk_lib.checkpoints import Checkpoints
 from pinnntk_lib.models import MLP, normalization
-from pinnntk_lib.ntk import ntk
-from pinnntk_lib.problems import Poisson1D, Problem, Wave1D
-from pinnntk_lib.sampling import RandomPoints
-from pinnntk_lib.training import DivergenceError, Result, relative_l2_error, train
-from pinnntk_lib.version import __version__
-from pinnntk_lib.weighting import NTKWeights
-
-__all__ = [
-    "EXPERIMENTS",
-    "Experiment",
-    "Run",
-    "Setting",
-    "flat",
-    "load",
-    "load_record",
-    "machine",
-    "nested",
-    "notebook_start",
-    "provenance",
-    "relative_change",
-    "run",
-    "start_of",
-    "versions",
-]
+from pinnntk_lib.problems import Poisson1D, Problem, RandomPoints, Wave1D
+from pinnntk_lib.training import NTKWeights, Result, train
 
 
 @dataclass(frozen=True)
@@ -142,6 +105,12 @@ def relative_change(now, start) -> jax.Array:
     return jnp.linalg.norm(now - start) / jnp.linalg.norm(start)
 
 
+def start_of(setting: Setting, seed: int) -> tuple[Any, jax.Array]:
+    """A seed's initial parameters, and the key of its batches."""
+    key = jax.random.key(seed)
+    return setting.start(setting.model, key), jax.random.fold_in(key, 1)
+
+
 def _poisson(a=4.0, width=100, steps=40_000, weights=None, notebook=False):
     """The paper's section 7.1: full-batch gradient descent at 1e-5 on 100 points a condition."""
     problem = Poisson1D(a)
@@ -223,237 +192,3 @@ EXPERIMENTS: dict[str, Experiment] = {
         partial(_wave, weights=NTKWeights(every=100)),
     ),
 }
-
-
-# ---------------------------------------------------------------- running
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run read back from its directory.
-
-    Attributes:
-        record: what ``record.json`` says.
-        history: as :class:`~pinnntk_lib.training.Result` has it.
-        params: ``{step: parameters}``, the last ones among them.
-        kernels: ``{step: K}``, arrays (n, n) in the order of the conditions.
-    """
-
-    record: dict[str, Any]
-    history: dict[str, Any]
-    params: dict[int, Any]
-    kernels: dict[int, np.ndarray]
-
-
-def start_of(setting: Setting, seed: int) -> tuple[Any, jax.Array]:
-    """A seed's initial parameters, and the key of its batches."""
-    key = jax.random.key(seed)
-    return setting.start(setting.model, key), jax.random.fold_in(key, 1)
-
-
-def run(
-    name: str,
-    seed: int = 0,
-    steps: int | None = None,
-    out: str | Path | None = None,
-    resume: bool = False,
-    progress: bool = True,
-) -> Result:
-    """Runs an experiment in the precision that is set, and writes its directory.
-
-    Args:
-        name: one of :data:`EXPERIMENTS`.
-        seed: of the initial parameters and of the batches.
-        steps: the number of the last step; the paper's if None.
-        out: the directory; ``runs/NAME-seedSEED`` if None.
-        resume: go on with the run in that directory, from its last checkpoint.
-        progress: show a bar.
-
-    Returns:
-        The result, marked as interrupted after Ctrl-C; the directory then has all there is so far.
-
-    Raises:
-        ValueError, TypeError: if there is no such experiment, or the directory has another run.
-        DivergenceError, CheckpointError: as :func:`~pinnntk_lib.training.train`; the directory has what came before.
-    """
-    if name not in EXPERIMENTS:
-        raise ValueError(f"name: expected one of {', '.join(EXPERIMENTS)}, got {name!r}")
-    setting = EXPERIMENTS[name].setting()
-    steps = setting.steps if steps is None else check_count("steps", steps)
-    out = Path(f"runs/{name}-seed{seed}" if out is None else out)
-    record = _opened(out, name, seed, resume)
-    checkpoints = out / "checkpoints"
-    params, key = start_of(setting, seed)
-
-    def finish(result, **marks):
-        spent = {"to_step": int(result.state.step), "seconds": round(time.perf_counter() - began, 1)}
-        record["sessions"].append(spent)
-        _write(out, setting, record | _outcome(setting, result) | marks, result)
-
-    _write_record(out, record)
-    began = time.perf_counter()
-    try:
-        result = setting.train(
-            params,
-            key,
-            steps,
-            measure=_changes(setting, params) if setting.watch else None,
-            snapshots=[step for step in setting.snapshots if step <= steps],
-            checkpoints=checkpoints,
-            checkpoint_every=setting.checkpoint_every,
-            resume=checkpoints if resume and Checkpoints(checkpoints).steps else None,
-            progress=progress,
-        )
-    except DivergenceError as diverged:
-        finish(diverged.result, diverged=str(diverged))
-        raise
-    finish(result)
-    return result
-
-
-def load(directory: str | Path) -> Run:
-    """Reads a run's directory.
-
-    Raises:
-        FileNotFoundError: if it has no finished or interrupted run.
-    """
-    directory = Path(directory)
-    record = json.loads((directory / "record.json").read_text())
-    setting = EXPERIMENTS[record["experiment"]].setting()
-    like = jax.eval_shape(lambda key: setting.start(setting.model, key), jax.random.key(0))
-    history, params, kernels = (nested(np.load(directory / f"{name}.npz")) for name in ("history", "params", "kernels"))
-    treedef = jax.tree.structure(like)
-    return Run(
-        record,
-        history,
-        {int(step): jax.tree.unflatten(treedef, list(leaves.values())) for step, leaves in params.items()},
-        {int(step): K for step, K in kernels.items()},
-    )
-
-
-def load_record(file: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a run condensed into one ``.npz`` file, as the book's ``data`` folder has them.
-
-    Returns:
-        What the run's ``record.json`` said, and the file's arrays: the history's columns and what was added to them.
-    """
-    with np.load(file) as contents:
-        arrays = nested(contents)
-    return json.loads(str(arrays.pop("record"))), arrays
-
-
-def _changes(setting, params):
-    def K(params):
-        return ntk(setting.model.apply, params, setting.problem, setting.kernel_points).matrix
-
-    first = K(params)
-    return lambda now: {"params_change": relative_change(now, params), "K_change": relative_change(K(now), first)}
-
-
-def _opened(out, name, seed, resume):
-    """The record so far of a directory that is this run's to write to."""
-    file, sessions = out / "record.json", []
-    if file.exists():
-        record = json.loads(file.read_text())
-        there = record["experiment"], record["seed"]
-        if not resume or there != (name, seed):
-            raise ValueError(
-                f"out: {out} has a run of {there[0]}, seed {there[1]}; go on with that by resume (--resume), or name "
-                "another directory"
-            )
-        sessions = record["sessions"]
-    made_by = provenance(f"python -m pinnntk_lib run {name} --seed {seed}")
-    return {"experiment": name, "seed": seed} | made_by | {"sessions": sessions}
-
-
-def provenance(command: str) -> dict[str, Any]:
-    """What a record says of its own making: command, date, versions, machine and precision."""
-    return {
-        "command": command,
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "versions": versions(),
-        "machine": machine(),
-        "precision": jnp.zeros(()).dtype.name,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that a result depends on."""
-    packages = (jax, jaxlib, optax, np)
-    found = {package.__name__: package.__version__ for package in packages}
-    return {"python": platform.python_version()} | found | {"pinnntk_lib": __version__}
-
-
-def machine() -> dict[str, Any]:
-    """The processor's name, the number of cores, the system and JAX's device: what a record says of a machine."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": jax.devices()[0].device_kind,
-    }
-
-
-def _outcome(setting, result):
-    u = jax.lax.map(partial(setting.model.apply, result.params), setting.final_points, batch_size=5_000)
-    last = {name: column[-1] for name, column in result.history.items() if not isinstance(column, dict)}
-    return {
-        "step": int(result.state.step),
-        "interrupted": result.interrupted,
-        "error": float(relative_l2_error(u, setting.problem.exact(setting.final_points))),
-        "error_points": len(setting.final_points),
-        "last": {name: float(value) for name, value in last.items()}
-        | {
-            kind: {name: float(column[-1]) for name, column in result.history[kind].items()}
-            for kind in ("losses", "weights")
-        },
-    }
-
-
-def _write(out, setting, record, result):
-    """The directory's files, each replaced at once; the record comes last, since it vouches for the others."""
-    params = result.snapshots | {int(result.state.step): result.params}
-    kernels = {
-        str(step): ntk(setting.model.apply, at, setting.problem, setting.kernel_points).matrix
-        for step, at in params.items()
-    }
-    leaves = {f"{step}/{i:03d}": leaf for step, at in params.items() for i, leaf in enumerate(jax.tree.leaves(at))}
-    for name, arrays in (("history", flat(result.history)), ("params", leaves), ("kernels", kernels)):
-        _replace(out / f"{name}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))
-    _write_record(out, record)
-
-
-def _write_record(out, record):
-    out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "record.json", lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))
-
-
-def _replace(path, write):
-    partial_file = path.with_name(f".{path.name}.partial")
-    with open(partial_file, "wb") as file:
-        write(file)
-    partial_file.replace(path)
-
-
-def flat(tree) -> dict[str, Any]:
-    """A history's nested dicts as one, its keys joined by ``/``: what a file of NumPy arrays can hold."""
-    return {
-        f"{name}/{inner}" if inner else name: values
-        for name, column in tree.items()
-        for inner, values in (column.items() if isinstance(column, dict) else [("", column)])
-    }
-
-
-def nested(arrays) -> dict[str, Any]:
-    """The inverse of :func:`flat`, from an open ``.npz`` file."""
-    columns: dict[str, Any] = {}
-    for name in arrays.files:
-        outer, _, inner = name.partition("/")
-        if inner:
-            columns.setdefault(outer, {})[inner] = arrays[name]
-        else:
-            columns[outer] = arrays[name]
-    return columns

@@ -1,231 +1,20 @@
-"""The paper's experiments, named, with the paper's settings: ``python -m pinnntk_lib list``.
-
-A run leaves a directory that says all about it: ``record.json`` (command, seed, versions, machine, time, results),
-``history.npz``, ``params.npz`` (at the snapshots and at the end), ``kernels.npz`` (at the same steps) and, while it
-may still be resumed, ``checkpoints``. :func:`load` reads it back.
-"""
+"""Running an experiment into a directory, and reading it back."""
 
 import json
-import math
-import os
-import platform
 import time
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import jaxlib
 import numpy as np
-import optax
-from jax.flatten_util import ravel_pytree
 
 from pinnntk_lib._check import check_count
-from pinnntk_lib.checkpoints import Checkpoints
-from pinnntk_lib.models import MLP, normalization
-from pinnntk_lib.ntk import ntk
-from pinnntk_lib.problems import Poisson1D, Problem, Wave1D
-from pinnntk_lib.sampling import RandomPoints
-from pinnntk_lib.training import DivergenceError, Result, relative_l2_error, train
-from pinnntk_lib.version import __version__
-from pinnntk_lib.weighting import NTKWeights
-
-__all__ = [
-    "EXPERIMENTS",
-    "Experiment",
-    "Run",
-    "Setting",
-    "flat",
-    "load",
-    "load_record",
-    "machine",
-    "nested",
-    "notebook_start",
-    "provenance",
-    "relative_change",
-    "run",
-    "start_of",
-    "versions",
-]
-
-
-@dataclass(frozen=True)
-class Setting:
-    """All that a training run depends on, apart from its seed.
-
-    Attributes:
-        problem: the equation and its conditions.
-        model: the network.
-        points: ``{name: (n, d) array}`` or a sampler ``key -> points``.
-        optimizer: from optax.
-        steps: the number of the last step.
-        weights: as for :func:`~pinnntk_lib.training.train`.
-        start: ``(model, key) -> params``.
-        kernel_points: where the kernel is taken, ``{name: (n, d) array}``.
-        snapshots: the steps whose parameters and kernels are kept.
-        checkpoint_every: steps between checkpoints.
-        test_points: (m, d), where the history's error is measured.
-        final_points: (m, d), where the record's error is measured.
-        watch: whether the history has the relative changes of the parameters and of the kernel since step 0.
-    """
-
-    problem: Problem
-    model: MLP
-    points: Mapping[str, jax.Array] | Callable
-    optimizer: optax.GradientTransformation
-    steps: int
-    weights: Any
-    start: Callable
-    kernel_points: Mapping[str, jax.Array]
-    snapshots: tuple[int, ...]
-    checkpoint_every: int
-    test_points: jax.Array
-    final_points: jax.Array
-    watch: bool
-
-    def train(self, params: Any, key: jax.Array | None = None, steps: int | None = None, **options) -> Result:
-        """:func:`~pinnntk_lib.training.train` with all of this.
-
-        Args:
-            params: the initial parameters.
-            key: of the batches, where the points are drawn.
-            steps: the number of the last step; the setting's if None.
-            options: more arguments of that function, but for the ones that are settled here.
-        """
-        return train(
-            self.model.apply,
-            params,
-            self.problem,
-            self.points,
-            self.optimizer,
-            self.steps if steps is None else steps,
-            self.weights,
-            key=key,
-            test_points=self.test_points,
-            **options,
-        )
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """A named experiment.
-
-    Attributes:
-        summary: what it is, in a line.
-        float64: whether ``python -m pinnntk_lib run`` uses double precision.
-        setting: makes the :class:`Setting`, in the precision that is set by then.
-    """
-
-    summary: str
-    float64: bool
-    setting: Callable[[], Setting]
-
-
-def notebook_start(model: MLP, key: jax.Array) -> list[dict[str, jax.Array]]:
-    """The public notebooks' initial values: weights from N(0, 1/fan-in), biases from N(0, 1).
-
-    Args:
-        model: a network in standard parameterisation; its sizes are used.
-        key: the random key.
-    """
-    drawn = MLP(model.width, model.depth, model.dim).init(key)  # all N(0, 1)
-    return [{"W": layer["W"] / math.sqrt(layer["W"].shape[1]), "b": layer["b"]} for layer in drawn]
-
-
-def relative_change(now, start) -> jax.Array:
-    """``||now - start|| / ||start||`` of two pytrees, all leaves together."""
-    now, start = ravel_pytree(now)[0], ravel_pytree(start)[0]
-    return jnp.linalg.norm(now - start) / jnp.linalg.norm(start)
-
-
-def _poisson(a=4.0, width=100, steps=40_000, weights=None, notebook=False):
-    """The paper's section 7.1: full-batch gradient descent at 1e-5 on 100 points a condition."""
-    problem = Poisson1D(a)
-    points = problem.points(100)
-    model = MLP(width, parameterization="standard" if notebook else "ntk", **normalization(points["r"]))
-    return Setting(
-        problem=problem,
-        model=model,
-        points=points,
-        optimizer=optax.sgd(1e-5),
-        steps=steps,
-        weights=weights,
-        start=notebook_start if notebook else MLP.init,
-        kernel_points=points,
-        snapshots=(0, 100, 1_000, 10_000, 40_000),
-        checkpoint_every=5_000,
-        test_points=problem.grid(1000),
-        final_points=problem.grid(1000),
-        watch=True,
-    )
-
-
-def _wave(weights=None):
-    """The paper's section 7.2: Adam on fresh batches of 300 values, 100 velocities and 300 residuals."""
-    problem = Wave1D()
-    # The mean and the standard deviation of uniform points, which the paper estimates from a sample.
-    model = MLP(500, depth=3, dim=2, parameterization="standard", shift=0.5, scale=1 / math.sqrt(12))
-    return Setting(
-        problem=problem,
-        model=model,
-        points=RandomPoints(problem, {"u": 300, "ut": 100, "r": 300}),
-        optimizer=optax.adam(optax.exponential_decay(1e-3, transition_steps=1_000, decay_rate=0.9)),
-        steps=80_000,
-        weights=weights,
-        start=MLP.init,
-        kernel_points=problem.points(300),
-        # 100 and 400 as well: the public notebook's spectra of 10,000 and 40,000 are in fact of these
-        snapshots=(0, 100, 400, 1_000, 10_000, 40_000, 80_000),
-        checkpoint_every=1_000,
-        test_points=problem.grid(50),
-        final_points=problem.grid(200),
-        watch=False,
-    )
-
-
-EXPERIMENTS: dict[str, Experiment] = {
-    **{
-        f"poisson1d-a{a}": Experiment(
-            f"Poisson, a = {a}, width 100, equal weights, 40,000 steps; the spectra of K, K_uu and K_rr",
-            True,
-            partial(_poisson, a=a),
-        )
-        for a in (1, 2, 4)
-    },
-    "poisson1d-adaptive": Experiment(
-        "Poisson, a = 4, width 100, Algorithm 1 every 100 steps, 40,000 steps",
-        True,
-        partial(_poisson, weights=NTKWeights(every=100)),
-    ),
-    **{
-        f"poisson1d-width{width}": Experiment(
-            f"Poisson, a = 4, width {width}, 10,000 steps: how far parameters and K move",
-            True,
-            partial(_poisson, width=width, steps=10_000),
-        )
-        for width in (10, 100, 500)
-    },
-    "poisson1d-notebook": Experiment(
-        "Poisson, a = 4, width 512, as the public notebook: weights N(0, 1/fan-in), no 1/sqrt(N)",
-        True,
-        partial(_poisson, width=512, notebook=True),
-    ),
-    "wave1d-plain": Experiment(
-        "Wave equation, 3 x 500, Adam, equal weights, 80,000 steps (half an hour)", False, _wave
-    ),
-    "wave1d-adaptive": Experiment(
-        "Wave equation, 3 x 500, Adam, Algorithm 1 every 100 steps, 80,000 steps (half an hour)",
-        False,
-        partial(_wave, weights=NTKWeights(every=100)),
-    ),
-}
-
-
-# ---------------------------------------------------------------- running
+from pinnntk_lib.experiments._paper import EXPERIMENTS, relative_change, start_of
+from pinnntk_lib.experiments._records import flat, nested, provenance, replace_file
+from pinnntk_lib.kernel import ntk
+from pinnntk_lib.training import Checkpoints, DivergenceError, Result, relative_l2_error
 
 
 @dataclass(frozen=True)
@@ -243,12 +32,6 @@ class Run:
     history: dict[str, Any]
     params: dict[int, Any]
     kernels: dict[int, np.ndarray]
-
-
-def start_of(setting: Setting, seed: int) -> tuple[Any, jax.Array]:
-    """A seed's initial parameters, and the key of its batches."""
-    key = jax.random.key(seed)
-    return setting.start(setting.model, key), jax.random.fold_in(key, 1)
 
 
 def run(
@@ -331,17 +114,6 @@ def load(directory: str | Path) -> Run:
     )
 
 
-def load_record(file: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a run condensed into one ``.npz`` file, as the book's ``data`` folder has them.
-
-    Returns:
-        What the run's ``record.json`` said, and the file's arrays: the history's columns and what was added to them.
-    """
-    with np.load(file) as contents:
-        arrays = nested(contents)
-    return json.loads(str(arrays.pop("record"))), arrays
-
-
 def _changes(setting, params):
     def K(params):
         return ntk(setting.model.apply, params, setting.problem, setting.kernel_points).matrix
@@ -364,37 +136,6 @@ def _opened(out, name, seed, resume):
         sessions = record["sessions"]
     made_by = provenance(f"python -m pinnntk_lib run {name} --seed {seed}")
     return {"experiment": name, "seed": seed} | made_by | {"sessions": sessions}
-
-
-def provenance(command: str) -> dict[str, Any]:
-    """What a record says of its own making: command, date, versions, machine and precision."""
-    return {
-        "command": command,
-        "date": f"{datetime.now(UTC):%Y-%m-%d}",
-        "versions": versions(),
-        "machine": machine(),
-        "precision": jnp.zeros(()).dtype.name,
-    }
-
-
-def versions() -> dict[str, str]:
-    """Of Python and of the packages that a result depends on."""
-    packages = (jax, jaxlib, optax, np)
-    found = {package.__name__: package.__version__ for package in packages}
-    return {"python": platform.python_version()} | found | {"pinnntk_lib": __version__}
-
-
-def machine() -> dict[str, Any]:
-    """The processor's name, the number of cores, the system and JAX's device: what a record says of a machine."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return {
-        "cpu": names[0] if names else platform.processor(),
-        "cores": os.cpu_count(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "device": jax.devices()[0].device_kind,
-    }
 
 
 def _outcome(setting, result):
@@ -422,38 +163,10 @@ def _write(out, setting, record, result):
     }
     leaves = {f"{step}/{i:03d}": leaf for step, at in params.items() for i, leaf in enumerate(jax.tree.leaves(at))}
     for name, arrays in (("history", flat(result.history)), ("params", leaves), ("kernels", kernels)):
-        _replace(out / f"{name}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))
+        replace_file(out / f"{name}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))
     _write_record(out, record)
 
 
 def _write_record(out, record):
     out.mkdir(parents=True, exist_ok=True)
-    _replace(out / "record.json", lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))
-
-
-def _replace(path, write):
-    partial_file = path.with_name(f".{path.name}.partial")
-    with open(partial_file, "wb") as file:
-        write(file)
-    partial_file.replace(path)
-
-
-def flat(tree) -> dict[str, Any]:
-    """A history's nested dicts as one, its keys joined by ``/``: what a file of NumPy arrays can hold."""
-    return {
-        f"{name}/{inner}" if inner else name: values
-        for name, column in tree.items()
-        for inner, values in (column.items() if isinstance(column, dict) else [("", column)])
-    }
-
-
-def nested(arrays) -> dict[str, Any]:
-    """The inverse of :func:`flat`, from an open ``.npz`` file."""
-    columns: dict[str, Any] = {}
-    for name in arrays.files:
-        outer, _, inner = name.partition("/")
-        if inner:
-            columns.setdefault(outer, {})[inner] = arrays[name]
-        else:
-            columns[outer] = arrays[name]
-    return columns
+    replace_file(out / "record.json", lambda file: file.write((json.dumps(record, indent=1) + "\n").encode()))

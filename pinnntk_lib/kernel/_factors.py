@@ -20,29 +20,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from pinnntk_lib.graph import Graph, trace
-from pinnntk_lib.leaves import Part, reconciled, step_label
-
-__all__ = ["Factors", "Path", "Plan", "block", "diagonal", "make_plan", "residual_graphs"]
-
-
-class Path(NamedTuple):
-    """How one parameter leaf, or a slice of one, enters the kernel.
-
-    Attributes:
-        leaf: where it is in the parameters.
-        method: "structured", "jacobian", or "unused" (no condition depends on it).
-        reason: why.
-    """
-
-    leaf: str
-    method: str
-    reason: str
-
-
-# ---------------------------------------------------------------- the factors of one residual
+from pinnntk_lib.kernel._graph import Graph, nbytes
+from pinnntk_lib.kernel._leaves import Part
+from pinnntk_lib.kernel._trace import trace
 
 
 class Channel(NamedTuple):
@@ -168,7 +149,7 @@ def _factor_function(graph: Graph, parts: Sequence[Part], in_factors: Sequence[b
     return function
 
 
-def _factors(graph, parts, numbers, in_factors, rows, leaves, x, outputs):
+def factors_of(graph, parts, numbers, in_factors, rows, leaves, x, outputs):
     """:class:`Factors` of one condition.
 
     ``numbers`` are the parts' own, over all conditions; ``rows`` are the axes of each that all conditions take as rows.
@@ -198,177 +179,20 @@ def _factors(graph, parts, numbers, in_factors, rows, leaves, x, outputs):
     )
 
 
-# ---------------------------------------------------------------- the plan
+class Gradients:
+    """Gradients by plain automatic differentiation, as features of the same form as :class:`Factors`."""
 
+    def __init__(self, residual, params, x):
+        shape = jax.eval_shape(residual, params, x).shape
+        self.residual, self.derivative = residual, jax.grad if shape == () else jax.jacrev
+        self.treedef, self.outputs = jax.tree.structure(params), math.prod(shape)
+        self.itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+        self.feature_bytes = self.outputs * sum(map(nbytes, jax.tree.leaves(params)))
+        self.bytes_per_point = self.feature_bytes
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """How the kernel of some conditions is computed.
-
-    Attributes:
-        features: ``{condition: Factors}``.
-        paths: what became of each leaf.
-    """
-
-    features: Mapping[str, Factors]
-    paths: tuple[Path, ...]
-
-
-def residual_graphs(residuals, params, x) -> dict[str, Graph]:
-    """Each condition's residual as the graph of ``(leaves, x) -> (outputs,)``; arguments as for :func:`make_plan`."""
-    leaves, treedef = jax.tree.flatten(params)
-
-    def flat(residual):
-        return lambda leaves, x: jnp.reshape(residual(jax.tree.unflatten(treedef, leaves), x), -1)
-
-    return {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
-
-
-def make_plan(residuals, params, x, sizes, method: str, whole: bool, memory: int) -> Plan:
-    """Follows every leaf through every condition and decides how it enters the kernel.
-
-    Args:
-        residuals: ``{condition: function (params, x) -> number or (outputs,) array}``.
-        params, x: the shapes and dtypes of the parameters and of a point.
-        sizes: ``{condition: number of points}``.
-        method: "structured" (whatever can be), or "auto" (what costs less so).
-        whole: whether all of the kernel is wanted, or its diagonal only.
-        memory: bytes that a Jacobian may take before "auto" prefers its factors for their size.
-    """
-    leaves = jax.tree.leaves(params)
-    with jax.default_matmul_precision("highest"):
-        graphs = residual_graphs(residuals, params, x)
-        outputs = {name: graph.avals[graph.outputs[0]].shape[0] for name, graph in graphs.items()}
-        found, rows, reasons = reconciled(graphs, len(leaves))
-        keys = list(reasons)
-
-        def build():
-            return {
-                name: _factors(
-                    graphs[name],
-                    parts,
-                    [keys.index(part.key) for part in parts],
-                    [not reasons[part.key] for part in parts],
-                    rows,
-                    leaves,
-                    x,
-                    outputs[name],
-                )
-                for name, parts in found.items()
-            }
-
-        factors = build()
-        if method == "auto":
-            counts = {name: sizes[name] * outputs[name] for name in sizes}
-            dear = [
-                key
-                for number, key in enumerate(keys)
-                if not reasons[key] and not _pays(number, factors, counts, whole, memory)
-            ]
-            if dear:
-                reasons |= dict.fromkeys(dear, "its Jacobian costs less")
-                factors = build()
-    return Plan(factors, _paths(params, reasons))
-
-
-# Costs in multiply-adds of a matrix product, measured on two CPU cores: the sum over channels for an element of a
-# channel's kernel, and writing an element of a Jacobian.
-SUM, WRITE = 30, 40
-
-
-def _pays(part, factors, counts, whole, memory):
-    """Whether a part's factors cost less than its Jacobian."""
-    used = [(counts[name], f.count(part), *f.sides[part]) for name, f in factors.items() if part in f.channels]
-    rows, columns = used[0][2:]
-    size = rows * columns
-    if min(rows, columns) == 1:
-        return False
-    numbers = sum(n * c * (rows + columns) for n, c, *_ in used)
-    points = sum(n for n, *_ in used)
-    if 4 * points * size > memory / 2 and numbers < points * size:
-        return True
-    if not whole:
-        return sum(n * c**2 * (rows + columns) for n, c, *_ in used) < sum(n * c * size for n, c, *_ in used)
-    forming = sum(n * (c + WRITE) * size for n, c, *_ in used)
-    pairs = [(a, b) for i, a in enumerate(used) for b in used[i:]]
-    in_factors = sum(n * c * m * d * (rows + columns + SUM) for (n, c, *_), (m, d, *_) in pairs)
-    return in_factors < sum(n * m * size for (n, *_), (m, *_) in pairs) + forming
-
-
-def _paths(params, reasons):
-    """What became of each leaf, in their order."""
-    paths = []
-    for leaf, (where, _) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
-        name = f"params{jax.tree_util.keystr(where)}"
-        own = [(steps, reason) for (number, steps), reason in reasons.items() if number == leaf]
-        if not own:
-            paths.append(Path(name, "unused", "no condition depends on it"))
-        for steps, reason in own:
-            label = name + "".join(map(step_label, steps))
-            paths.append(Path(label, "jacobian" if reason else "structured", reason or "used in matrix products"))
-    return tuple(paths)
-
-
-# ---------------------------------------------------------------- the kernel from its factors
-
-SMALL = 4096  # numbers in a row of a Jacobian that is worth a copy
-
-
-def block(a: Mapping, b: Mapping, same: bool, shape: tuple[int, int]) -> jax.Array:
-    """The kernel (n_a, n_b) of residuals whose factors are a and b; ``same`` if they are the same ones."""
-    shared = sorted(a.keys() & b.keys())
-    in_factors = [part for part in shared if len(a[part]) == 2]
-    total = sum(_of_factors(a[part], b[part], same) for part in in_factors)
-    jacobians = [(a[part][0][0], b[part][0][0]) for part in shared if len(a[part]) == 1]
-    # the small ones side by side: a product of n x n numbers costs memory traffic, however short its rows are
-    small = [pair for pair in jacobians if pair[0].shape[1] <= SMALL]
-    if small:
-        total += _matmul(*(jnp.concatenate(side, axis=1) for side in zip(*small)))
-    total += sum(_matmul(*pair) for pair in jacobians if pair[0].shape[1] > SMALL)
-    return jnp.broadcast_to(total, shape)
-
-
-def _matmul(a, b):
-    # an accelerator's default for float32 keeps three digits of a matrix product
-    return jnp.matmul(a, b.T, precision="highest")
-
-
-def _of_factors(a, b, same):
-    """Sum over channels k, l of (rows_a[k] rows_b[l]^T) * (columns_a[k] columns_b[l]^T)."""
-    (rows_a, columns_a), (rows_b, columns_b) = a, b
-
-    def add(total, pair):
-        k, m, weight = pair
-        kernel = _matmul(rows_a[k], rows_b[m]) * _matmul(columns_a[k], columns_b[m])
-        return total + weight * kernel, None
-
-    # a loop, since the compiler would compute all products first and keep them
-    start = jnp.zeros((rows_a.shape[1], rows_b.shape[1]), rows_a.dtype)
-    total = jax.lax.scan(add, start, _pairs(len(rows_a), len(rows_b), same, rows_a.dtype))[0]
-    return total + total.T if same else total
-
-
-def _pairs(a, b, same, dtype):
-    """Pairs of channels with their weights: all of them, or, to be added to its transpose, a triangle."""
-    k, m = np.triu_indices(a) if same else np.indices((a, b)).reshape(2, -1)
-    return k, m, np.where(same & (k == m), 0.5, 1.0).astype(dtype)
-
-
-def diagonal(factors: Mapping, n: int) -> jax.Array:
-    """The kernel's diagonal (n,) from the residuals' factors."""
-    total: jax.Array | float = 0.0
-    for rows, *columns in factors.values():
-        if columns:
-            total += _diagonal_of_factors(rows, columns[0])
-        else:
-            total += jnp.sum(rows[0] ** 2, -1)
-    return jnp.broadcast_to(total, (n,))
-
-
-def _diagonal_of_factors(rows, columns):
-    def add(total, pair):
-        k, m, weight = pair
-        return total + 2 * weight * jnp.sum(rows[k] * rows[m], -1) * jnp.sum(columns[k] * columns[m], -1), None
-
-    start = jnp.zeros(rows.shape[1], rows.dtype)
-    return jax.lax.scan(add, start, _pairs(len(rows), len(rows), True, rows.dtype))[0]
+    def __call__(self, leaves, x):
+        params = jax.tree.unflatten(self.treedef, leaves)
+        with jax.default_matmul_precision("highest"):
+            gradients = jax.vmap(self.derivative(self.residual), in_axes=(None, 0))(params, x)
+        rows = len(x) * self.outputs
+        return {i: (leaf.reshape(1, rows, -1),) for i, leaf in enumerate(jax.tree.leaves(gradients))}

@@ -10,13 +10,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
 
-from pinnntk_lib import structured
-
-__all__ = ["batch_size", "diagonal", "gram", "sharded_gram"]
+from pinnntk_lib.kernel import _contraction
 
 Pairs = tuple  # of (features, points), one pair a condition
 
@@ -36,7 +31,7 @@ def _points_at_once(pairs, memory):
     """``(points a chunk, whether the features of all points may be kept)``, within the memory."""
     features = [f for f, _ in pairs]
     feature, work = (max(f.feature_bytes for f in features), max(f.bytes_per_point for f in features))
-    total, pair = sum(len(x) * f.feature_bytes for f, x in pairs), max(map(_bytes_per_pair, features))
+    total, pair = sum(len(x) * f.feature_bytes for f, x in pairs), max(map(bytes_per_pair, features))
     keep = total <= memory / 2
     line, available = (work, memory - total) if keep else (work + 2 * feature, memory)
     at_once = int((math.sqrt(line**2 + 4 * pair * available) - line) / (2 * pair))
@@ -45,7 +40,7 @@ def _points_at_once(pairs, memory):
     return at_once, keep
 
 
-def _bytes_per_pair(features):
+def bytes_per_pair(features):
     """Two products of one pair of channels, their own, and sums."""
     return 5 * features.outputs**2 * features.itemsize
 
@@ -70,7 +65,7 @@ class _Chunk(NamedTuple):
     rows: int
 
 
-def _chunks(features, xs, at_once):
+def chunks_of(features, xs, at_once):
     """``([_Chunk], number of rows)``, the chunks of a condition of nearly equal size."""
     chunks, row = [], 0
     for i, (f, x) in enumerate(zip(features, xs)):
@@ -88,8 +83,8 @@ def _in_chunks(features, other_features, at_once, keep, leaves, xs, ys):
 
     Where ``keep`` says that they fit, the features of each chunk are computed once; otherwise only two chunks' exist.
     """
-    rows, n = _chunks(features, xs, at_once)
-    columns, m = (rows, n) if ys is None else _chunks(other_features, ys, at_once)
+    rows, n = chunks_of(features, xs, at_once)
+    columns, m = (rows, n) if ys is None else chunks_of(other_features, ys, at_once)
     kept = {}
 
     def features_of(chunk):
@@ -122,7 +117,7 @@ def features_at(feature, leaves, x):
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _block(a, b, same, shape):
-    block = structured.block(a, b, same, shape)
+    block = _contraction.block(a, b, same, shape)
     # a product J J^T is symmetric only to rounding; K is symmetric
     return (block + block.T) / 2 if same else block
 
@@ -140,7 +135,7 @@ def diagonal(features, leaves: Sequence, x: jax.Array, memory: int) -> jax.Array
 @partial(jax.jit, static_argnums=(0, 3))
 def _diagonal(features, leaves, x, batch):
     def at(x):
-        return structured.diagonal(features(leaves, x), len(x) * features.outputs)
+        return _contraction.diagonal(features(leaves, x), len(x) * features.outputs)
 
     return at(x) if len(x) <= batch else jax.lax.map(lambda point: at(point[None]), x, batch_size=batch).reshape(-1)
 
@@ -150,73 +145,3 @@ def batch_size(bytes_per_point: int, memory: int) -> int:
     if bytes_per_point > memory:
         raise ValueError(f"memory: expected at least {bytes_per_point} bytes for this model, got {memory}")
     return memory // max(bytes_per_point, 1)  # a condition that no parameter moves takes none
-
-
-# ---------------------------------------------------------------- the kernel on several devices
-
-
-def sharded_gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: int, mesh: Mesh) -> jax.Array:
-    """The same with its rows over all devices of the mesh; each device has all columns of its rows."""
-    by_rows, whole = NamedSharding(mesh, P(mesh.axis_names)), NamedSharding(mesh, P())
-    leaves = jax.device_put([np.asarray(leaf) for leaf in leaves], whole)
-    counts = tuple(len(x) * f.outputs for f, x in rows)
-    here = [_features_by(f, leaves, jax.device_put(_padded(x, mesh.size), by_rows), by_rows) for f, x in rows]
-    features, ys = zip(*(rows if columns is None else columns))
-    chunks, m = _chunks(features, ys, _columns_at_once(rows, features, memory, mesh.size))
-    shape, dtype = (-(-sum(counts) // mesh.size) * mesh.size, m), jnp.result_type(*leaves)
-    matrix = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=by_rows)()
-    for chunk in chunks:
-        if columns is None:  # gathered, since to compute them again on every device would not scale
-            everywhere = _gathered(here[chunk.condition], chunk.offset, chunk.rows, whole)
-        else:
-            everywhere = _features_by(chunk.features, leaves, jax.device_put(np.asarray(chunk.x), whole), whole)
-        matrix = _panel_placed(matrix, here, everywhere, chunk.start, counts, chunk.rows, by_rows)
-    finish = jax.jit(_finished, static_argnums=(1, 2), out_shardings=by_rows if sum(counts) == shape[0] else whole)
-    return finish(matrix, sum(counts), columns is None)
-
-
-def _padded(x, multiple):
-    """Points with the last one repeated, up to a multiple of the devices; what it adds is cut off again."""
-    x = np.asarray(x)
-    return np.concatenate([x, np.repeat(x[-1:], -len(x) % multiple, axis=0)])
-
-
-def _columns_at_once(rows, features, memory, devices):
-    here = [(f, -(-len(x) // devices)) for f, x in rows]
-    kept = sum(n * f.feature_bytes for f, n in here)
-    column = max(f.bytes_per_point + f.feature_bytes for f in features) + max(n * _bytes_per_pair(f) for f, n in here)
-    if kept + column > memory:
-        raise ValueError(f"memory: expected at least {kept + column} bytes a device for these points, got {memory}")
-    return (memory - kept) // column
-
-
-@partial(jax.jit, static_argnums=(0, 3))
-def _features_by(features, leaves, x, sharding):
-    """Features whose rows are sharded as the points are."""
-    by_row = NamedSharding(sharding.mesh, P(None, *sharding.spec))
-    return jax.lax.with_sharding_constraint(features(leaves, x), by_row)
-
-
-@partial(jax.jit, static_argnums=(2, 3))
-def _gathered(features, start, rows, whole):
-    some = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, rows, axis=1), features)
-    return jax.lax.with_sharding_constraint(some, whole)
-
-
-@partial(jax.jit, static_argnums=(4, 5, 6), donate_argnums=0)
-def _panel_placed(matrix, rows, column, start, counts, width, by_rows):
-    """All rows of one chunk of columns, put in its place."""
-
-    def block(row, n):
-        padded = next(iter(row.values()))[0].shape[1] if row else n
-        return structured.block(row, column, False, (padded, width))[:n]
-
-    panel = jnp.concatenate([block(row, n) for row, n in zip(rows, counts)]).astype(matrix.dtype)
-    panel = jnp.pad(panel, ((0, len(matrix) - len(panel)), (0, 0)))
-    panel = jax.lax.with_sharding_constraint(panel, by_rows)
-    return jax.lax.dynamic_update_slice(matrix, panel, (0, start))
-
-
-def _finished(matrix, n, symmetric):
-    matrix = matrix[:n]
-    return (matrix + matrix.T) / 2 if symmetric else matrix

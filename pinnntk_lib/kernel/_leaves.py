@@ -12,10 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib.graph import Graph
-
-__all__ = ["Part", "Scale", "Use", "parts_of", "reconciled", "step_label"]
-
+from pinnntk_lib.kernel._graph import Graph
 
 DIFFERENT = "used as matrices of different shapes"
 

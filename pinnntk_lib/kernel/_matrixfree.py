@@ -9,11 +9,9 @@ import numpy as np
 import scipy.sparse.linalg
 
 from pinnntk_lib._check import check_count
-from pinnntk_lib.gram import batch_size
-from pinnntk_lib.ntk import residuals_of, setting_of
-from pinnntk_lib.structured import residual_graphs
-
-__all__ = ["ntk_eigenpairs", "ntk_vector_product"]
+from pinnntk_lib.kernel._gram import batch_size
+from pinnntk_lib.kernel._plan import residual_graphs
+from pinnntk_lib.kernel._setting import residuals_of, setting_of
 
 
 def ntk_vector_product(

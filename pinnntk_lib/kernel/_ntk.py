@@ -7,98 +7,19 @@ For conditions ``a`` and ``b`` (boundary values, a residual, ...) with operators
 and K is the symmetric matrix of these blocks. It depends on the points and the parameters, not on the targets.
 """
 
-import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import lru_cache, partial
-from itertools import accumulate
+from functools import partial
 
 import jax
-import jax.numpy as jnp
 
-from pinnntk_lib._check import (
-    check_conditions,
-    check_count,
-    check_operators,
-    check_other_points,
-    check_params,
-    check_points,
-)
-from pinnntk_lib.gram import diagonal, gram, sharded_gram
-from pinnntk_lib.graph import nbytes
-from pinnntk_lib.structured import Path, Plan, make_plan
-
-__all__ = ["METHODS", "NTK", "Path", "ntk", "ntk_diagonal"]
+from pinnntk_lib._check import check_count, check_other_points
+from pinnntk_lib.kernel._gram import diagonal, gram
+from pinnntk_lib.kernel._plan import plan_of
+from pinnntk_lib.kernel._result import NTK
+from pinnntk_lib.kernel._setting import setting_of
+from pinnntk_lib.kernel._sharded import sharded_gram
 
 METHODS = ("auto", "structured", "jacobian")
-
-
-@partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=["sizes", "columns", "paths", "error"])
-@dataclass(frozen=True)
-class NTK:
-    """A neural tangent kernel in blocks, one per pair of conditions. A pytree, so it passes through ``jit``.
-
-    Attributes:
-        matrix: (n, n), symmetric; n is the number of residuals of all conditions. A cross kernel is (n, m).
-        sizes: ``((name, n_name), ...)`` in the order of the blocks.
-        columns: the same of a cross kernel's columns; None for a kernel of points with themselves.
-        paths: how each parameter leaf entered an empirical kernel, as :class:`Path`; empty for other kernels.
-        error: of a kernel at infinite width, an estimate of its diagonal's largest relative error; else 0.
-
-    Example:
-        >>> K = NTK(jax.numpy.diag(jax.numpy.array([3.0, 1.0, 2.0])), (("u", 1), ("r", 2)))
-        >>> float(K.trace("r")), K.eigvalsh("r").tolist(), K.block("u", "r").shape
-        (3.0, [2.0, 1.0], (1, 2))
-    """
-
-    matrix: jax.Array
-    sizes: tuple[tuple[str, int], ...]
-    columns: tuple[tuple[str, int], ...] | None = None
-    paths: tuple[Path, ...] = ()
-    error: float = 0.0
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The conditions' names."""
-        return tuple(name for name, _ in self.sizes)
-
-    def rows(self, name: str) -> slice:
-        """Where the condition's points are in ``matrix``. Raises ValueError for an unknown name."""
-        return _range(self.sizes, name)
-
-    def block(self, a: str, b: str) -> jax.Array:
-        """K_ab, of shape (n_a, n_b)."""
-        return self.matrix[self.rows(a), _range(self.columns or self.sizes, b)]
-
-    def trace(self, name: str | None = None) -> jax.Array:
-        """Tr(K_aa) of one condition, or Tr(K). Raises ValueError for a cross kernel."""
-        return jnp.trace(self._diagonal_block(name))
-
-    def eigvalsh(self, name: str | None = None) -> jax.Array:
-        """The eigenvalues of one condition's diagonal block, or of K, in descending order.
-
-        Those below about ``n * eps * eigenvalue[0]`` are rounding: K is positive semi-definite, yet they may be
-        negative. Raises ValueError for a cross kernel.
-        """
-        return jnp.linalg.eigvalsh(self._diagonal_block(name))[::-1]
-
-    def convergence_rate(self, name: str | None = None) -> jax.Array:
-        """The average convergence rate, Tr(K_aa)/n_a (paper, definition 5.1). Raises ValueError for a cross kernel."""
-        block = self._diagonal_block(name)
-        return jnp.trace(block) / len(block)
-
-    def _diagonal_block(self, name):
-        if self.columns is not None:
-            raise ValueError("K: expected the kernel of one set of points, got a cross kernel: it has blocks only")
-        return self.matrix if name is None else self.block(name, name)
-
-
-def _range(sizes, name):
-    names = [known for known, _ in sizes]
-    if name not in names:
-        raise ValueError(f"name: expected one of {names}, got {name!r}")
-    ends = dict(zip(names, accumulate(n for _, n in sizes)))
-    return slice(ends[name] - dict(sizes)[name], ends[name])
 
 
 def ntk(
@@ -155,7 +76,7 @@ def ntk(
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
     others = None if other_points is None else check_other_points(other_points, points)
-    plan = _plan(setting, tuple(len(x) for x in points.values()), method, True, memory)
+    plan = plan_of(setting, tuple(len(x) for x in points.values()), method, True, memory)
     rows = tuple((plan.features[name], x) for name, x in points.items())
     columns = tuple((plan.features[name], x) for name, x in others.items()) if others else None
     kernel = gram if mesh is None else partial(sharded_gram, mesh=mesh)
@@ -185,77 +106,5 @@ def ntk_diagonal(
     """
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
-    plan = _plan(setting, tuple(len(x) for x in points.values()), "auto", False, memory)
+    plan = plan_of(setting, tuple(len(x) for x in points.values()), "auto", False, memory)
     return {name: diagonal(plan.features[name], leaves, x, memory) for name, x in points.items()}
-
-
-# ---------------------------------------------------------------- what is computed, and how, found once for each shape
-
-
-def setting_of(apply, params, conditions, points):
-    """The checked arguments: ``(setting, leaves, points)``.
-
-    The setting is hashable, what a plan depends on: ``(apply, ((name, operator), ...), parameters' tree, their shapes
-    and dtypes, a point's)``.
-    """
-    if not callable(apply):
-        raise TypeError(f"apply: expected a function apply(params, x), got {apply!r}")
-    operators = check_operators(conditions)
-    check_params(params)
-    points = check_points(points, operators)
-    leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
-    x = next(iter(points.values()))
-    setting = (
-        apply,
-        tuple(operators.items()),
-        treedef,
-        tuple((leaf.shape, leaf.dtype) for leaf in leaves),
-        (x.shape[1:], jnp.result_type(*points.values())),
-    )
-    return setting, leaves, points
-
-
-def residuals_of(setting):
-    """``({name: (params, x) -> residual}, parameters' and a point's shapes)``; checks what the operators return."""
-    apply, operators, treedef, leaves, x = setting
-    params = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
-    x = jax.ShapeDtypeStruct(*x)
-    check_conditions(apply, params, dict(operators), x)
-
-    def residual(operator):
-        return lambda params, x: operator(lambda y: apply(params, y), x)
-
-    return {name: residual(operator) for name, operator in operators}, params, x
-
-
-@lru_cache(maxsize=128)
-def _plan(setting, sizes, method, whole, memory):
-    """How the features of each condition are computed."""
-    residuals, params, x = residuals_of(setting)
-    if method == "jacobian":
-        features = {name: Gradients(residual, params, x) for name, residual in residuals.items()}
-        paths = [
-            Path(f"params{jax.tree_util.keystr(where)}", "jacobian", "asked for")
-            for where, _ in jax.tree_util.tree_leaves_with_path(params)
-        ]
-        return Plan(features, tuple(paths))
-    return make_plan(residuals, params, x, dict(zip(residuals, sizes)), method, whole, memory)
-
-
-class Gradients:
-    """Gradients by plain automatic differentiation, as features of the same form as :class:`structured.Factors`."""
-
-    def __init__(self, residual, params, x):
-        shape = jax.eval_shape(residual, params, x).shape
-        self.residual, self.derivative = residual, jax.grad if shape == () else jax.jacrev
-        self.treedef, self.outputs = jax.tree.structure(params), math.prod(shape)
-        self.itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
-        self.feature_bytes = self.outputs * sum(map(nbytes, jax.tree.leaves(params)))
-        self.bytes_per_point = self.feature_bytes
-
-    def __call__(self, leaves, x):
-        params = jax.tree.unflatten(self.treedef, leaves)
-        with jax.default_matmul_precision("highest"):
-            gradients = jax.vmap(self.derivative(self.residual), in_axes=(None, 0))(params, x)
-        rows = len(x) * self.outputs
-        return {i: (leaf.reshape(1, rows, -1),) for i, leaf in enumerate(jax.tree.leaves(gradients))}

@@ -26,8 +26,6 @@ import numpy as np
 from jax.custom_derivatives import SymbolicZero
 from jax.experimental.jet import jet
 
-__all__ = ["MOST_TERMS", "Series", "correlation", "derivative", "derivatives", "expectation", "in_double_precision"]
-
 MOST_TERMS = 2048
 
 # Beyond this the normal density is below 1e-37: no activation grows enough to be seen there.

@@ -13,8 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-__all__ = ["closure", "factorial", "indices", "multiply", "powers", "symbol"]
-
 Index = tuple[int, ...]
 
 HIGHEST_ORDER = 8

@@ -7,7 +7,7 @@ condition, so the same one serves training, the empirical kernel and the infinit
 The paper's two problems are in ``paper``, those that others know PINNs by in ``further``.
 """
 
-from pinnntk_lib.problems.further import (
+from pinnntk_lib.problems._further import (
     Advection1D,
     AllenCahn1D,
     Burgers1D,
@@ -17,8 +17,9 @@ from pinnntk_lib.problems.further import (
     KleinGordon1D,
     Schrodinger1D,
 )
-from pinnntk_lib.problems.paper import Poisson1D, Wave1D
-from pinnntk_lib.problems.problem import Condition, Problem
+from pinnntk_lib.problems._paper import Poisson1D, Wave1D
+from pinnntk_lib.problems._problem import Condition, Problem
+from pinnntk_lib.problems._sampling import Minibatches, RandomPoints
 
 __all__ = [
     "Advection1D",
@@ -29,8 +30,10 @@ __all__ = [
     "Helmholtz2D",
     "InverseHeat1D",
     "KleinGordon1D",
+    "Minibatches",
     "Poisson1D",
     "Problem",
+    "RandomPoints",
     "Schrodinger1D",
     "Wave1D",
 ]

@@ -13,19 +13,8 @@ import numpy as np
 
 from pinnntk_lib._check import check_finite, check_positive
 from pinnntk_lib.operators import System, d, dd
-from pinnntk_lib.problems.problem import Condition, Problem, value, velocity, zero
-from pinnntk_lib.problems.samplers import inside, side, together
-
-__all__ = [
-    "Advection1D",
-    "AllenCahn1D",
-    "Burgers1D",
-    "Heat1D",
-    "Helmholtz2D",
-    "InverseHeat1D",
-    "KleinGordon1D",
-    "Schrodinger1D",
-]
+from pinnntk_lib.problems._box import inside, side, together
+from pinnntk_lib.problems._problem import Condition, Problem, value, velocity, zero
 
 
 def Heat1D(diffusivity: float = 0.1, k: int = 1) -> Problem:

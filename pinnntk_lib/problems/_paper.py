@@ -5,10 +5,8 @@ import numpy as np
 
 from pinnntk_lib._check import check_finite
 from pinnntk_lib.operators import dd
-from pinnntk_lib.problems.problem import Condition, Problem, value, velocity, zero
-from pinnntk_lib.problems.samplers import inside, interval, interval_ends, side, together
-
-__all__ = ["Poisson1D", "Wave1D"]
+from pinnntk_lib.problems._box import inside, interval, interval_ends, side, together
+from pinnntk_lib.problems._problem import Condition, Problem, value, velocity, zero
 
 
 def Poisson1D(a: float = 4) -> Problem:

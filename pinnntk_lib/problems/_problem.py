@@ -9,8 +9,6 @@ import jax.numpy as jnp
 from pinnntk_lib._check import check_count, check_names, check_points
 from pinnntk_lib.operators import d
 
-__all__ = ["Condition", "Problem"]
-
 Operator = Callable[[Callable, jax.Array], jax.Array]
 
 

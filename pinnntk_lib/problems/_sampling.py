@@ -10,10 +10,7 @@ from typing import cast
 import jax
 
 from pinnntk_lib._check import check_count, check_names, check_points
-from pinnntk_lib.problems import Problem
-
-__all__ = ["Minibatches", "RandomPoints"]
-
+from pinnntk_lib.problems._problem import Problem
 
 Sizes = tuple[tuple[str, int], ...]
 

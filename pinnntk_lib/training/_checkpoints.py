@@ -10,8 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 
-__all__ = ["CheckpointError", "Checkpoints"]
-
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written, or not be read.

@@ -18,9 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from pinnntk_lib._check import check_count, check_positive
-from pinnntk_lib.ntk import ntk
-
-__all__ = ["KernelDescentState", "kernel_gradient_descent"]
+from pinnntk_lib.kernel import ntk
 
 
 class KernelDescentState(NamedTuple):

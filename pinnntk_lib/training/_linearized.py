@@ -19,9 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_names, check_positive
-from pinnntk_lib.ntk import NTK
-
-__all__ = ["Linearized", "largest_stable_learning_rate"]
+from pinnntk_lib.kernel import NTK
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,145 +1,13 @@
-"""Weights of the loss components, fixed or adapted during training.
+"""Weightings to compare Algorithm 1 with, each from its paper's formulas; docstrings name every departure."""
 
-A weighting is a pair of pure functions, as an optimiser is in optax:
-
-    init(names) -> state
-    update(state, view) -> (weights, state)
-
-``weights`` is ``{name: scalar}``; the state is any pytree of arrays. ``update`` is called at every step, inside the
-compiled loop, with a :class:`View` of that step. Compiled code is kept for equal weightings, so one is best a frozen
-dataclass, which compares by its fields; what is data, like the numbers of ``Fixed``, belongs in the state.
-
-:class:`NTKWeights` is the paper's Algorithm 1. The others are what it is compared with. Each is written from its
-paper's formulas; where it departs from them its docstring says so.
-"""
-
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from pinnntk_lib._check import check_count, check_finite, check_points, check_positive, check_weights
-from pinnntk_lib.ntk import ntk_diagonal
-
-__all__ = ["Fixed", "GradientNormWeights", "NTKWeights", "RelativeLossWeights", "UncertaintyWeights", "View"]
-
-
-class View(NamedTuple):
-    """What a weighting may look at: one training step.
-
-    Attributes:
-        step: the step's number, from 0.
-        apply: the model.
-        params: its parameters before the step.
-        operators: ``{name: operator}``.
-        points: the step's points, ``{name: (n, d) array}``.
-        losses: ``params -> {name: scalar}``, the step's unweighted losses as a function of the parameters.
-        residuals: ``params -> {name: (n, ...) array}``, what the losses are the mean squares of.
-    """
-
-    step: jax.Array
-    apply: Callable
-    params: Any
-    operators: Mapping[str, Callable]
-    points: Mapping[str, jax.Array]
-    losses: Callable[[Any], dict[str, jax.Array]]
-    residuals: Callable[[Any], dict[str, jax.Array]]
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """Constant weights.
-
-    Attributes:
-        values: ``{name: weight}``, positive; all 1 if None. They are data: two sets of them share compiled code.
-
-    Raises:
-        ValueError, TypeError: if a weight is not a positive number; in training, if the names are not the problem's.
-
-    Example:
-        >>> import jax, optax, pinnntk_lib as pn
-        >>> problem, model = pn.problems.Poisson1D(), pn.MLP(width=10)
-        >>> setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(10), optax.sgd(1e-5)
-        >>> weights = pn.train(*setting, 10, Fixed({"u": 100.0, "r": 1.0})).history["weights"]
-        >>> {name: float(values[-1]) for name, values in weights.items()}
-        {'u': 100.0, 'r': 1.0}
-    """
-
-    values: Mapping[str, float] | None = field(default=None, compare=False)
-
-    def __post_init__(self):
-        if not isinstance(self.values, Mapping | None):
-            raise TypeError(f"weights: expected {{name: positive number}} or a weighting, got {self.values!r}")
-        check_weights(self.values, self.values or ())
-
-    def init(self, names):
-        return {name: jnp.asarray(value, float) for name, value in check_weights(self.values, names).items()}
-
-    def update(self, state, view):
-        return state, state
-
-
-@dataclass(frozen=True)
-class NTKWeights:
-    """The paper's Algorithm 1: ``lambda_i = Tr(K) / Tr(K_ii)``, recomputed every ``every`` steps from step 0 on.
-
-    As printed, the algorithm takes it that every condition has as many points as the next. The losses are means, so
-    repeating each point of a condition changes no loss and should change no weight, but it multiplies that
-    condition's trace. The default therefore takes ``Tr(K_ii) / n_i`` in place of ``Tr(K_ii)`` throughout: with equal
-    numbers of points exactly the paper's weights, and otherwise weights that do not depend on those numbers.
-
-    Attributes:
-        every: steps between updates.
-        normalize: "mean" (the default: traces over numbers of points) or "trace" (the formula as printed).
-        smoothing: the share of the old weights that an update keeps, in [0, 1).
-        points: ``{name: (n, d) array}``, where the traces are taken; the step's own points if None. Give all points
-            when training on minibatches, or a few of many to save time. They are data: two sets of one shape share
-            compiled code.
-
-    Raises:
-        ValueError, TypeError: if an attribute is out of its range; in training, if the points' names are not the
-            problem's.
-
-    Example:
-        >>> import jax, optax, pinnntk_lib as pn
-        >>> problem = pn.problems.Poisson1D()
-        >>> points = problem.points(100)
-        >>> model = pn.MLP(width=100, **pn.normalization(points["r"]))
-        >>> setting = model.apply, model.init(jax.random.key(0)), problem, points, optax.sgd(1e-5)
-        >>> weights = pn.train(*setting, 10, NTKWeights(every=5)).history["weights"]
-        >>> print(*[f"{weights[name][0]:.4g}" for name in ("u", "r")])
-        147.6 1.007
-    """
-
-    every: int = 100
-    normalize: str = "mean"
-    smoothing: float = 0.0
-    points: Mapping[str, jax.Array] | None = field(default=None, compare=False, repr=False)
-
-    def __post_init__(self):
-        check_count("every", self.every)
-        if self.normalize not in ("mean", "trace"):
-            raise ValueError(f"normalize: expected 'mean' or 'trace', got {self.normalize!r}")
-        _check_share("smoothing", self.smoothing)
-
-    def init(self, names):
-        points = {} if self.points is None else check_points(self.points, names)
-        return {"weights": _ones(names), "points": points}
-
-    def update(self, state, view):
-        def updated():
-            diagonal = ntk_diagonal(view.apply, view.params, view.operators, state["points"] or view.points)
-            reduce = jnp.mean if self.normalize == "mean" else jnp.sum
-            traces = {name: reduce(values) for name, values in diagonal.items()}
-            new = {name: _ratio(sum(traces.values()), trace) for name, trace in traces.items()}
-            # At step 0 there are no old weights to keep.
-            return _smoothed(state["weights"], new, jnp.where(view.step == 0, 0.0, self.smoothing))
-
-        weights = _every(self.every, view.step, updated, state["weights"])
-        return weights, {**state, "weights": weights}
+from pinnntk_lib._check import check_count, check_positive
+from pinnntk_lib.training._weighting import check_share, every_so_often, ones, ratio, smoothed
 
 
 @dataclass(frozen=True)
@@ -175,12 +43,12 @@ class GradientNormWeights:
 
     def __post_init__(self):
         check_count("every", self.every)
-        _check_share("smoothing", self.smoothing)
+        check_share("smoothing", self.smoothing)
 
     def init(self, names):
         if self.reference not in names:
             raise ValueError(f"reference: expected one of the conditions {list(names)}, got {self.reference!r}")
-        return _ones(names)
+        return ones(names)
 
     def update(self, state, view):
         def updated():
@@ -190,12 +58,12 @@ class GradientNormWeights:
 
             sizes = {name: size(name) for name in state}
             largest = sizes[self.reference].max()
-            new = {name: _ratio(largest, state[name] * size.mean()) for name, size in sizes.items()}
+            new = {name: ratio(largest, state[name] * size.mean()) for name, size in sizes.items()}
             new[self.reference] = jnp.ones(())
             # The average starts at 1, as in the paper.
-            return _smoothed(state, new, self.smoothing)
+            return smoothed(state, new, self.smoothing)
 
-        weights = _every(self.every, view.step, updated, state)
+        weights = every_so_often(self.every, view.step, updated, state)
         return weights, weights
 
 
@@ -277,11 +145,11 @@ class RelativeLossWeights:
 
     def __post_init__(self):
         check_positive("temperature", self.temperature)
-        _check_share("alpha", self.alpha)
-        _check_share("rho", self.rho)
+        check_share("alpha", self.alpha)
+        check_share("rho", self.rho)
 
     def init(self, names):
-        return {"weights": _ones(names), "first": _ones(names), "last": _ones(names)}
+        return {"weights": ones(names), "first": ones(names), "last": ones(names)}
 
     def update(self, state, view):
         losses = view.losses(view.params)
@@ -300,28 +168,6 @@ class RelativeLossWeights:
         }
         new = {"weights": weights, "first": first, "last": losses}
         return weights, jax.tree.map(lambda new, old: new.astype(old.dtype), new, state)
-
-
-def _ones(names):
-    return {name: jnp.ones(()) for name in names}
-
-
-def _check_share(name, value):
-    if not 0 <= check_finite(name, value) < 1:
-        raise ValueError(f"{name}: expected a number in [0, 1), got {value}")
-
-
-def _every(every, step, updated, weights):
-    return jax.lax.cond(step % every == 0, updated, lambda: weights)
-
-
-def _ratio(a, b):
-    # A condition whose gradient vanishes is not trained whatever its weight: leave it finite.
-    return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 1.0)
-
-
-def _smoothed(old, new, kept):
-    return {name: (kept * old[name] + (1 - kept) * new[name]).astype(old[name].dtype) for name in old}
 
 
 def _tiny(x):

@@ -1,0 +1,23 @@
+"""The empirical neural tangent kernel of differential operators (paper, section 4).
+
+:func:`ntk` computes the kernel and :func:`ntk_diagonal` its diagonal; :func:`ntk_vector_product` and
+:func:`ntk_eigenpairs` do without the kernel itself. The other names are for the rooms that build on this one.
+"""
+
+from pinnntk_lib.kernel._matrixfree import ntk_eigenpairs, ntk_vector_product
+from pinnntk_lib.kernel._ntk import METHODS, ntk, ntk_diagonal
+from pinnntk_lib.kernel._plan import residual_graphs
+from pinnntk_lib.kernel._result import NTK, Path
+from pinnntk_lib.kernel._trace import trace
+
+__all__ = [
+    "METHODS",
+    "NTK",
+    "Path",
+    "ntk",
+    "ntk_diagonal",
+    "ntk_eigenpairs",
+    "ntk_vector_product",
+    "residual_graphs",
+    "trace",
+]

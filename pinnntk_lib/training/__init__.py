@@ -1,0 +1,34 @@
+"""Training with weighted losses, and what the kernel predicts of it (paper, sections 3, 5 and 6).
+
+:func:`train` is the loop. Weightings, the paper's Algorithm 1 among them, and :func:`kernel_gradient_descent` plug
+into it. :class:`Linearized` is training in closed form, as long as the kernel stays what it is.
+"""
+
+from pinnntk_lib.training._checkpoints import CheckpointError, Checkpoints
+from pinnntk_lib.training._data import relative_l2_error
+from pinnntk_lib.training._descent import KernelDescentState, kernel_gradient_descent
+from pinnntk_lib.training._linearized import Linearized, largest_stable_learning_rate
+from pinnntk_lib.training._loop import train
+from pinnntk_lib.training._other_weightings import GradientNormWeights, RelativeLossWeights, UncertaintyWeights
+from pinnntk_lib.training._result import DivergenceError, Result, TrainState
+from pinnntk_lib.training._weighting import Fixed, NTKWeights, View
+
+__all__ = [
+    "CheckpointError",
+    "Checkpoints",
+    "DivergenceError",
+    "Fixed",
+    "GradientNormWeights",
+    "KernelDescentState",
+    "Linearized",
+    "NTKWeights",
+    "RelativeLossWeights",
+    "Result",
+    "TrainState",
+    "UncertaintyWeights",
+    "View",
+    "kernel_gradient_descent",
+    "largest_stable_learning_rate",
+    "relative_l2_error",
+    "train",
+]
