@@ -3,6 +3,7 @@
 import argparse
 import signal
 import sys
+from collections.abc import Sequence
 
 import jax
 
@@ -10,7 +11,7 @@ from pinnntk_lib.experiments import EXPERIMENTS, run
 from pinnntk_lib.training import CheckpointError, DivergenceError
 
 
-def main(arguments=None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m pinnntk_lib", description="The paper's experiments.")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="the experiments, a line each")
@@ -21,17 +22,17 @@ def main(arguments=None) -> int:
     running.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
     running.add_argument("--out", help="the directory (runs/NAME-seedSEED)")
     options = parser.parse_args(arguments)
-    return listed() if options.command == "list" else ran(options)
+    return list_experiments() if options.command == "list" else run_experiment(options)
 
 
-def listed() -> int:
+def list_experiments() -> int:
     width = max(map(len, EXPERIMENTS))
     for name, experiment in EXPERIMENTS.items():
         print(f"{name:{width}s}  {experiment.summary}")
     return 0
 
 
-def ran(options) -> int:
+def run_experiment(options: argparse.Namespace) -> int:
     # A scheduler's SIGTERM ends a run as Ctrl-C does: with a checkpoint.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.name in EXPERIMENTS:

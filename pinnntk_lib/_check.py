@@ -2,14 +2,17 @@
 
 import math
 import numbers
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pinnntk_lib._types import Apply, Operator, Params
 
-def check_count(name: str, value) -> int:
+
+def check_count(name: str, value: Any) -> int:
     """``value`` as a positive int."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
@@ -18,7 +21,7 @@ def check_count(name: str, value) -> int:
     return int(value)
 
 
-def check_finite(name: str, value) -> float:
+def check_finite(name: str, value: Any) -> float:
     """``value`` as a finite float."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a finite number, got {value!r}")
@@ -27,14 +30,14 @@ def check_finite(name: str, value) -> float:
     return float(value)
 
 
-def check_positive(name: str, value) -> float:
+def check_positive(name: str, value: Any) -> float:
     """``value`` as a positive, finite float."""
     if check_finite(name, value) <= 0:
         raise ValueError(f"{name}: expected a positive number, got {value}")
     return float(value)
 
 
-def check_params(params) -> None:
+def check_params(params: Params) -> None:
     """Every leaf is a floating-point array without NaN or infinity (values are looked at only outside ``jit``)."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
@@ -48,7 +51,7 @@ def check_params(params) -> None:
             raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
 
 
-def check_operators(conditions) -> dict[str, Callable]:
+def check_operators(conditions: Any) -> dict[str, Operator]:
     """``{name: operator}`` from a Problem or from such a mapping."""
     operators = getattr(conditions, "operators", conditions)
     if not isinstance(operators, Mapping) or not all(callable(op) for op in operators.values()):
@@ -58,7 +61,7 @@ def check_operators(conditions) -> dict[str, Callable]:
     return dict(operators)
 
 
-def check_names(name: str, given, expected) -> None:
+def check_names(name: str, given: Iterable[str], expected: Iterable[str]) -> None:
     """The same condition names on both sides."""
     unknown, missing = [n for n in given if n not in expected], [n for n in expected if n not in given]
     if unknown or missing:
@@ -66,7 +69,7 @@ def check_names(name: str, given, expected) -> None:
         raise ValueError(f"{name}: expected the conditions {list(expected)}, got {' and '.join(said)}")
 
 
-def check_weights(weights, names) -> dict[str, float]:
+def check_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:
     """``{name: positive number}`` with the conditions' names, in their order; all 1 if None."""
     if weights is None:
         return dict.fromkeys(names, 1.0)
@@ -76,7 +79,7 @@ def check_weights(weights, names) -> dict[str, float]:
     return {name: check_positive(f"weights[{name!r}]", weights[name]) for name in names}
 
 
-def check_points(points, names, name: str = "points") -> dict[str, jax.Array]:
+def check_points(points: Any, names: Iterable[str], name: str = "points") -> dict[str, jax.Array]:
     """``{name: (n, d) array}`` with the conditions' names, in their order; one d for all, and finite."""
     if not isinstance(points, Mapping):
         raise TypeError(f"{name}: expected {{name: (n, d) array}}, got {type(points).__name__}")
@@ -96,7 +99,7 @@ def check_points(points, names, name: str = "points") -> dict[str, jax.Array]:
     return points
 
 
-def check_other_points(other_points, points) -> dict[str, jax.Array]:
+def check_other_points(other_points: Any, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
     """A second set of points, of some of the conditions, as :func:`check_points` checks them."""
     names = list(points)
     if isinstance(other_points, Mapping):  # some of the conditions will do
@@ -108,7 +111,7 @@ def check_other_points(other_points, points) -> dict[str, jax.Array]:
     return others
 
 
-def check_conditions(apply, params, operators, point) -> None:
+def check_conditions(apply: Apply, params: Params, operators: Mapping[str, Operator], point: Any) -> None:
     """Every operator returns a real scalar at a point (d,), or as many numbers as it says; found without computing."""
     model = _traced_shape(apply, params, point, f"apply(params, x) at x of shape {point.shape}")
     for name, operator in operators.items():

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_count
+from pinnntk_lib._types import Params
 
 __all__ = ["ACTIVATIONS", "MLP", "normalization"]
 
@@ -52,7 +53,7 @@ class MLP:
     shift: float | Sequence[float] = 0.0
     scale: float | Sequence[float] = 1.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("width", "depth", "dim"):
             object.__setattr__(self, name, check_count(name, getattr(self, name)))
         if not callable(self.activation) and self.activation not in ACTIVATIONS:
@@ -61,7 +62,7 @@ class MLP:
             raise ValueError(f"parameterization: expected 'ntk' or 'standard', got {self.parameterization!r}")
         for name in ("shift", "scale"):
             object.__setattr__(self, name, self._per_input(name, getattr(self, name)))
-        if 0.0 in self.scale:
+        if not np.all(self.scale):
             raise ValueError(f"scale: expected non-zero numbers, got {self.scale}")
 
     def _per_input(self, name, value):
@@ -90,7 +91,7 @@ class MLP:
             layers.append({"W": W, "b": b})
         return layers
 
-    def apply(self, params, x: jax.Array) -> jax.Array:
+    def apply(self, params: Params, x: jax.Array) -> jax.Array:
         """The network's output at a point ``x`` of shape (dim,), a scalar.
 
         Raises:

@@ -10,15 +10,13 @@ point, for instance the wave operator of the paper's section 7.2::
 All derivatives are taken in forward mode: the inputs are few, and reverse mode is left for the parameters.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_count
-
-Function = Callable[[jax.Array], jax.Array]
+from pinnntk_lib._types import Function, Operator
 
 __all__ = ["System", "d", "dd", "laplacian", "mixed"]
 
@@ -106,10 +104,10 @@ class System:
         [0.0, 0.0]
     """
 
-    operator: Callable[[Function, jax.Array], jax.Array]
+    operator: Operator
     outputs: int
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("outputs", self.outputs)
 
     def __call__(self, u: Function, x: jax.Array) -> jax.Array:

@@ -7,16 +7,23 @@ import base64
 import html
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from importlib.resources import files
+from typing import Any
 
 import jax
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import ArrayLike
 from PIL import Image
 
+from pinnntk_lib._deprecated import renamed_keywords
+from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import NTK
+from pinnntk_lib.problems import Problem
+from pinnntk_lib.training import DivergenceError
 
 __all__ = ["STYLE", "field", "figures_html", "losses", "solution", "spectrum", "weights"]
 
@@ -31,7 +38,7 @@ _LOOK = {
 _OTHER = {"linestyle": ":"}
 
 
-def losses(history, ax=None, divergence=None):
+def losses(history: Mapping[str, Any], ax: Axes | None = None, divergence: DivergenceError | None = None) -> Axes:
     """The loss of every condition against the step, on logarithmic axes (the first row, step 0, at 1).
 
     Args:
@@ -50,7 +57,7 @@ def losses(history, ax=None, divergence=None):
     return ax
 
 
-def weights(history, ax=None):
+def weights(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
     """The weight of every condition against the step, on a logarithmic vertical axis."""
     ax = ax or plt.gca()
     for name, values in history["weights"].items():
@@ -60,7 +67,7 @@ def weights(history, ax=None):
     return ax
 
 
-def solution(apply, params, problem, ax=None, points=400):
+def solution(apply: Apply, params: Params, problem: Problem, ax: Axes | None = None, points: int = 400) -> Axes:
     """A one-dimensional network beside the exact solution.
 
     Raises:
@@ -78,13 +85,20 @@ def solution(apply, params, problem, ax=None, points=400):
     return ax
 
 
-def field(values, problem, ax=None, limit=None, names=("$t$", "$x$")):
+@renamed_keywords(limit="vmax", names="labels")
+def field(
+    values: ArrayLike,
+    problem: Problem,
+    ax: Axes | None = None,
+    vmax: float | None = None,
+    labels: tuple[str, str] = ("$t$", "$x$"),
+) -> Axes:
     """A function of two variables as a map, blue below zero and red above; ``ax.collections[0]`` is for a colour bar.
 
     Args:
         values: (n, n) or (n * n,), at ``problem.grid(n)``.
-        limit: the absolute value at the ends of the colour scale; the largest if None.
-        names: of the first variable, drawn across, and of the second, upwards.
+        vmax: the absolute value at the ends of the colour scale; the largest if None.
+        labels: of the first variable, drawn across, and of the second, upwards.
 
     Raises:
         ValueError: if the problem has not two dimensions, or the values are not those of a square grid.
@@ -96,15 +110,15 @@ def field(values, problem, ax=None, limit=None, names=("$t$", "$x$")):
     if values.shape not in ((side, side), (side * side,)):
         raise ValueError(f"values: expected shape (n, n) or (n * n,), got {values.shape}")
     ax = ax or plt.gca()
-    limit = abs(values).max() if limit is None else limit
+    vmax = abs(values).max() if vmax is None else vmax
     across, up = (np.linspace(a, b, side) for a, b in zip(problem.lower, problem.upper))
-    ax.pcolormesh(across, up, values.reshape(side, side).T, cmap="RdBu_r", vmin=-limit, vmax=limit, rasterized=True)
-    ax.set(xlabel=names[0], ylabel=names[1])
+    ax.pcolormesh(across, up, values.reshape(side, side).T, cmap="RdBu_r", vmin=-vmax, vmax=vmax, rasterized=True)
+    ax.set(xlabel=labels[0], ylabel=labels[1])
     ax.grid(False)
     return ax
 
 
-def spectrum(K: NTK, ax=None, names=None, suffix="", **look):
+def spectrum(K: NTK, ax: Axes | None = None, names: Iterable[str] | None = None, suffix: str = "", **look: Any) -> Axes:
     """Eigenvalues of the diagonal blocks against their rank, on logarithmic axes, down to rounding.
 
     Args:

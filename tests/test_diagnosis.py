@@ -106,11 +106,11 @@ def test_the_numbers_are_those_of_the_kernel(wave):
     residuals = problem.residuals(lambda x: model.apply(params, x), points)
     theory = pn.Linearized(K, residuals, weights)
     assert found.largest_stable_learning_rate == pytest.approx(float(pn.largest_stable_learning_rate(K, weights)))
-    assert np.allclose(found.modes, theory.rates, atol=1e-9 * found.modes[0])
-    fastest, slowest = found.steps_per_e_fold
-    assert fastest == pytest.approx(1 / (1e-3 * found.modes[0]))
+    assert np.allclose(found.eigenvalues, theory.rates, atol=1e-9 * found.eigenvalues[0])
+    fastest, slowest = found.time_constants
+    assert fastest == pytest.approx(1 / (1e-3 * found.eigenvalues[0]))
     assert slowest / fastest == pytest.approx(found.condition_number)
-    assert found.modes_within(1e3) == sum(found.modes >= 1e-3 * found.modes[0])
+    assert found.modes_within(1e3) == sum(found.eigenvalues >= 1e-3 * found.eigenvalues[0])
     for name in K.names:
         assert found.rates[name] == pytest.approx(weights[name] * float(K.convergence_rate(name)))
         assert np.allclose(found.spectra[name], K.eigvalsh(name), atol=1e-9 * found.spectra[name][0])
@@ -139,7 +139,7 @@ def test_gradient_descent_is_known_by_what_it_does(poisson, optimizer, rate):
     assert found.learning_rate == (None if rate is None else pytest.approx(rate))
     assert found.gradient_descent is (rate is not None)
     assert any("not plain gradient descent" in limit for limit in found.limits) is (rate is None)
-    assert (found.steps_per_e_fold is None) is (rate is None)
+    assert (found.time_constants is None) is (rate is None)
 
 
 def test_drift(poisson):
@@ -160,7 +160,7 @@ def test_models_that_are_not_ours_and_operators_without_targets(poisson):
     found = pn.diagnose(lambda p, x: eqx.combine(p, static)(x), arrays, problem.operators, points)
     assert found.residuals is None
     assert found.steps_to_a_hundredth is None
-    assert found.parameters == sum(leaf.size for leaf in jax.tree.leaves(arrays))
+    assert found.num_params == sum(leaf.size for leaf in jax.tree.leaves(arrays))
 
     class Net(nnx.Module):
         def __init__(self, rngs):

@@ -60,7 +60,7 @@ def test_a_field_has_its_first_variable_across():
     assert np.allclose(colors[7], values.reshape(20, 20)[:, 7])  # a row of the map is one x
     assert corners[0, :, 0].min() < 0.0 < 1.0 < corners[0, :, 0].max()
     assert mesh.get_clim() == (-abs(values).max(), abs(values).max())
-    again = plotting.field(values.reshape(20, 20), problem, limit=3.0).collections[-1]
+    again = plotting.field(values.reshape(20, 20), problem, vmax=3.0).collections[-1]
     assert np.allclose(again.get_array(), colors)
     assert again.get_clim() == (-3.0, 3.0)
 

@@ -178,7 +178,7 @@ def test_uncertainty_weights_tend_to_one_over_the_losses():
     weights = constant({"u": 0.02, "r": 400.0}, pn.UncertaintyWeights(learning_rate=0.1), 500)
     assert np.isclose(weights["u"], 1 / 0.02, rtol=1e-6)
     assert np.isclose(weights["r"], 1 / 400, rtol=1e-6)
-    bounded = constant({"u": 0.0, "r": 1.0}, pn.UncertaintyWeights(learning_rate=1.0, largest=30.0), 100)
+    bounded = constant({"u": 0.0, "r": 1.0}, pn.UncertaintyWeights(learning_rate=1.0, max_weight=30.0), 100)
     assert np.isclose(bounded["u"], 30.0)
 
 

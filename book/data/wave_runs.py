@@ -45,7 +45,7 @@ def main(directories):
             run.params[record["step"]], setting.problem.grid(GRID)
         )
         contents = (
-            experiments.flat(run.history)
+            experiments.flatten(run.history)
             | spectra
             | {"field": np.asarray(u).reshape(GRID, GRID)}
         )

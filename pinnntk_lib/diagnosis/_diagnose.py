@@ -1,6 +1,6 @@
 """Diagnosing a PINN: its kernel, its residuals, and the optimiser's learning rate."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -8,15 +8,16 @@ import numpy as np
 import optax
 
 from pinnntk_lib._check import check_finite, check_weights
+from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.diagnosis._diagnosis import Diagnosis
 from pinnntk_lib.kernel import ntk
-from pinnntk_lib.problems import Problem
+from pinnntk_lib.problems import Conditions, Problem
 
 
 def diagnose(
-    apply: Callable,
-    params,
-    conditions: Problem | Mapping[str, Callable],
+    apply: Apply,
+    params: Params,
+    conditions: Conditions,
     points: Mapping[str, jax.Array],
     *,
     optimizer: optax.GradientTransformation | float | None = None,

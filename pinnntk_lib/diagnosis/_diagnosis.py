@@ -2,18 +2,31 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
+from pinnntk_lib._deprecated import warn_of
 from pinnntk_lib.diagnosis._report import report
 from pinnntk_lib.kernel import NTK
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # A condition lags if its rate is smaller than the largest by this factor: an order of magnitude, as in the paper's
 # statement of the problem. Random starts move the ratio of rates by factors of two or three.
 LAG = 10.0
+
+
+FORMER_NAMES = {
+    "modes": "eigenvalues",
+    "known_modes": "resolved_eigenvalues",
+    "rounding": "rounding_level",
+    "steps_per_e_fold": "time_constants",
+    "parameters": "num_params",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +41,7 @@ class Diagnosis:
         learning_rate: that of gradient descent; None if none was given, or the optimiser is another one.
         gradient_descent: whether the optimiser, if one was given, is plain gradient descent.
         residuals: ``{name: (n_name,)}``; None if the conditions came without targets.
-        parameters: how many there are.
+        num_params: how many parameters there are.
         drift: ``{name: ||K_aa - K_aa(before)|| / ||K_aa(before)||}`` of each condition's block, and ``"K"`` of the
             whole; None without an earlier diagnosis.
 
@@ -40,7 +53,7 @@ class Diagnosis:
         >>> operators = {"u": lambda u, x: u(x), "ux": lambda u, x: 5 * pn.d(u, 0)(x)}
         >>> points = dict.fromkeys(operators, jnp.linspace(0, 1, 8)[:, None])
         >>> found = pn.diagnose(model.apply, model.init(jax.random.key(0)), operators, points)
-        >>> found.condition_number > 1e3, found.modes.shape, sorted(found.algorithm_1)
+        >>> found.condition_number > 1e3, found.eigenvalues.shape, sorted(found.algorithm_1)
         (True, (16,), ['u', 'ux'])
     """
 
@@ -49,7 +62,7 @@ class Diagnosis:
     learning_rate: float | None
     gradient_descent: bool | None
     residuals: dict[str, np.ndarray] | None
-    parameters: int
+    num_params: int
     drift: dict[str, float] | None
 
     @cached_property
@@ -69,10 +82,10 @@ class Diagnosis:
         return {name: np.linalg.eigvalsh(block)[::-1] for name, block in blocks.items()}
 
     @cached_property
-    def modes(self) -> np.ndarray:
+    def eigenvalues(self) -> np.ndarray:
         """The eigenvalues kappa of the weighted kernel, descending (n,): each mode's rate, per step and learning rate.
 
-        Those below :attr:`rounding` are not known.
+        Those below :attr:`rounding_level` are not known.
         """
         return self._decomposition[0][::-1]
 
@@ -81,42 +94,42 @@ class Diagnosis:
         return np.linalg.eigh(self._weighted(self.weights))
 
     @property
-    def rounding(self) -> float:
+    def rounding_level(self) -> float:
         """The size of an eigenvalue below which it is rounding."""
-        return float(len(self.modes) * jnp.finfo(self.K.matrix.dtype).eps * self.modes[0])
+        return float(len(self.eigenvalues) * jnp.finfo(self.K.matrix.dtype).eps * self.eigenvalues[0])
 
     @property
-    def known_modes(self) -> np.ndarray:
+    def resolved_eigenvalues(self) -> np.ndarray:
         """The eigenvalues that are not rounding."""
-        return self.modes[self.modes > self.rounding]
+        return self.eigenvalues[self.eigenvalues > self.rounding_level]
 
     def modes_within(self, factor: float) -> int:
         """How many modes are as fast as the fastest, or slower by at most this factor."""
-        return int((self.modes * factor >= self.modes[0]).sum())
+        return int((self.eigenvalues * factor >= self.eigenvalues[0]).sum())
 
     @property
     def _slowest(self):
-        return max(self.modes[-1], self.rounding)
+        return max(self.eigenvalues[-1], self.rounding_level)
 
     @property
     def condition_number(self) -> float:
-        """The largest eigenvalue of the weighted kernel by the smallest, or by :attr:`rounding` if that hides it."""
-        return float(self.modes[0] / self._slowest)
+        """The largest eigenvalue of the weighted kernel over its smallest, or over :attr:`rounding_level`."""
+        return float(self.eigenvalues[0] / self._slowest)
 
     @property
     def largest_stable_learning_rate(self) -> float:
         """2/kappa_max: gradient descent diverges above it."""
-        return float(2.0 / self.modes[0])
+        return float(2.0 / self.eigenvalues[0])
 
     @property
-    def steps_per_e_fold(self) -> tuple[float, float] | None:
+    def time_constants(self) -> tuple[float, float] | None:
         """Steps in which the fastest and the slowest mode shrink by e; None without a learning rate.
 
         Where rounding hides the slowest mode, it takes more steps than said.
         """
         if self.learning_rate is None:
             return None
-        return float(1 / (self.learning_rate * self.modes[0])), float(1 / (self.learning_rate * self._slowest))
+        return float(1 / (self.learning_rate * self.eigenvalues[0])), float(1 / (self.learning_rate * self._slowest))
 
     @property
     def algorithm_1(self) -> dict[str, float]:
@@ -183,16 +196,22 @@ class Diagnosis:
     def data(self) -> dict[str, Any]:
         """All numbers, as a dictionary of numbers, dictionaries and arrays."""
         names = (
-            "weights learning_rate gradient_descent parameters drift traces rates spectra modes rounding "
-            "condition_number largest_stable_learning_rate steps_per_e_fold algorithm_1 "
+            "weights learning_rate gradient_descent num_params drift traces rates spectra eigenvalues rounding_level "
+            "condition_number largest_stable_learning_rate time_constants algorithm_1 "
             "stable_rate_with_algorithm_1 lagging verdict steps_to_a_hundredth limits"
         )
         return {name: getattr(self, name) for name in names.split()}
 
-    def __str__(self):
+    def __getattr__(self, name: str) -> Any:
+        if name not in FORMER_NAMES:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warn_of(f"Diagnosis: {name!r}", FORMER_NAMES[name], stacklevel=3)
+        return getattr(self, FORMER_NAMES[name])
+
+    def __str__(self) -> str:
         return report(self)
 
-    def plot(self):
+    def plot(self) -> "Figure":
         """One figure: each condition's weighted spectrum, and the rates now and with Algorithm 1's weights.
 
         Returns:

@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def report(diagnosis) -> str:
+def report(diagnosis):
     """The conditions in a table, what follows from it, and what it does not tell."""
     limits = [f"- {sentence}" for sentence in diagnosis.limits]
     return "\n".join([*_table(diagnosis), "", *_findings(diagnosis), "", "What this does not tell:", *limits])
@@ -30,7 +30,7 @@ def _table(diagnosis):
         rows.append(row)
     widths = [max(map(len, column)) for column in zip(*rows)]
     total = sum(n for _, n in diagnosis.K.sizes)
-    title = f"{total:,d} residuals of {diagnosis.parameters:,d} parameters, {diagnosis.K.matrix.dtype}"
+    title = f"{total:,d} residuals of {diagnosis.num_params:,d} parameters, {diagnosis.K.matrix.dtype}"
     return [title, "", *("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)]
 
 
@@ -50,17 +50,17 @@ def _findings(diagnosis):
         f"Gradient descent is stable below a learning rate of {diagnosis.largest_stable_learning_rate:.2g} "
         f"({diagnosis.stable_rate_with_algorithm_1:.2g} with Algorithm 1's weights)."
     )
-    hidden = diagnosis.modes[-1] < diagnosis.rounding
+    hidden = diagnosis.eigenvalues[-1] < diagnosis.rounding_level
     if diagnosis.learning_rate is not None:
         if diagnosis.learning_rate > diagnosis.largest_stable_learning_rate:
             yield f"At {diagnosis.learning_rate:.3g} it diverges, or the kernel shrinks until it does not."
-        fast, slow = (_count(steps) for steps in diagnosis.steps_per_e_fold)
+        fast, slow = (_count(steps) for steps in diagnosis.time_constants)
         slow = f"more than {slow}" if hidden and not slow.startswith("more") else slow
         yield f"At {diagnosis.learning_rate:.3g} the fastest mode shrinks by e in {fast} steps, the slowest in {slow}."
     condition = f"{diagnosis.condition_number:.0e}"
     if hidden:
         condition = f"more than {condition}, all that {diagnosis.K.matrix.dtype} can tell"
-    within, total = diagnosis.modes_within(1e3), len(diagnosis.modes)
+    within, total = diagnosis.modes_within(1e3), len(diagnosis.eigenvalues)
     yield (
         f"{within:,d} of the {total:,d} modes are at least a thousandth as fast as the fastest. "
         f"Condition number: {condition}."

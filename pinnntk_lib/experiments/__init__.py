@@ -13,7 +13,7 @@ from pinnntk_lib.experiments._paper import (
     relative_change,
     start_of,
 )
-from pinnntk_lib.experiments._records import flat, load_record, machine, nested, provenance, versions
+from pinnntk_lib.experiments._records import flatten, load_record, machine, provenance, unflatten, versions
 from pinnntk_lib.experiments._runs import Run, load, run
 
 __all__ = [
@@ -21,15 +21,15 @@ __all__ = [
     "Experiment",
     "Run",
     "Setting",
-    "flat",
+    "flatten",
     "load",
     "load_record",
     "machine",
-    "nested",
     "notebook_start",
     "provenance",
     "relative_change",
     "run",
     "start_of",
+    "unflatten",
     "versions",
 ]

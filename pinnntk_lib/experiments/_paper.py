@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from pinnntk_lib._types import Params
 from pinnntk_lib.models import MLP, normalization
 from pinnntk_lib.problems import Poisson1D, Problem, RandomPoints, Wave1D
 from pinnntk_lib.training import NTKWeights, Result, train
@@ -33,7 +34,7 @@ class Setting:
         checkpoint_every: steps between checkpoints.
         test_points: (m, d), where the history's error is measured.
         final_points: (m, d), where the record's error is measured.
-        watch: whether the history has the relative changes of the parameters and of the kernel since step 0.
+        track_changes: whether the history has the relative changes of the parameters and of the kernel since step 0.
     """
 
     problem: Problem
@@ -48,9 +49,9 @@ class Setting:
     checkpoint_every: int
     test_points: jax.Array
     final_points: jax.Array
-    watch: bool
+    track_changes: bool
 
-    def train(self, params: Any, key: jax.Array | None = None, steps: int | None = None, **options) -> Result:
+    def train(self, params: Params, key: jax.Array | None = None, steps: int | None = None, **options: Any) -> Result:
         """:func:`~pinnntk_lib.training.train` with all of this.
 
         Args:
@@ -99,13 +100,13 @@ def notebook_start(model: MLP, key: jax.Array) -> list[dict[str, jax.Array]]:
     return [{"W": layer["W"] / math.sqrt(layer["W"].shape[1]), "b": layer["b"]} for layer in drawn]
 
 
-def relative_change(now, start) -> jax.Array:
+def relative_change(now: Params, start: Params) -> jax.Array:
     """``||now - start|| / ||start||`` of two pytrees, all leaves together."""
     now, start = ravel_pytree(now)[0], ravel_pytree(start)[0]
     return jnp.linalg.norm(now - start) / jnp.linalg.norm(start)
 
 
-def start_of(setting: Setting, seed: int) -> tuple[Any, jax.Array]:
+def start_of(setting: Setting, seed: int) -> tuple[Params, jax.Array]:
     """A seed's initial parameters, and the key of its batches."""
     key = jax.random.key(seed)
     return setting.start(setting.model, key), jax.random.fold_in(key, 1)
@@ -129,7 +130,7 @@ def _poisson(a=4.0, width=100, steps=40_000, weights=None, notebook=False):
         checkpoint_every=5_000,
         test_points=problem.grid(1000),
         final_points=problem.grid(1000),
-        watch=True,
+        track_changes=True,
     )
 
 
@@ -152,7 +153,7 @@ def _wave(weights=None):
         checkpoint_every=1_000,
         test_points=problem.grid(50),
         final_points=problem.grid(200),
-        watch=False,
+        track_changes=False,
     )
 
 

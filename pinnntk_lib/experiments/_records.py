@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 import optax
+from numpy.lib.npyio import NpzFile
 
 from pinnntk_lib.version import __version__
 
@@ -54,7 +56,7 @@ def load_record(file: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
         What the run's ``record.json`` said, and the file's arrays: the history's columns and what was added to them.
     """
     with np.load(file) as contents:
-        arrays = nested(contents)
+        arrays = unflatten(contents)
     return json.loads(str(arrays.pop("record"))), arrays
 
 
@@ -65,7 +67,7 @@ def replace_file(path, write):
     partial_file.replace(path)
 
 
-def flat(tree) -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A history's nested dicts as one, its keys joined by ``/``: what a file of NumPy arrays can hold."""
     return {
         f"{name}/{inner}" if inner else name: values
@@ -74,8 +76,8 @@ def flat(tree) -> dict[str, Any]:
     }
 
 
-def nested(arrays) -> dict[str, Any]:
-    """The inverse of :func:`flat`, from an open ``.npz`` file."""
+def unflatten(arrays: NpzFile) -> dict[str, Any]:
+    """The inverse of :func:`flatten`, from an open ``.npz`` file."""
     columns: dict[str, Any] = {}
     for name in arrays.files:
         outer, _, inner = name.partition("/")

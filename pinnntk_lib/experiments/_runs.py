@@ -12,7 +12,7 @@ import numpy as np
 
 from pinnntk_lib._check import check_count
 from pinnntk_lib.experiments._paper import EXPERIMENTS, relative_change, start_of
-from pinnntk_lib.experiments._records import flat, nested, provenance, replace_file
+from pinnntk_lib.experiments._records import flatten, provenance, replace_file, unflatten
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.training import Checkpoints, DivergenceError, Result, relative_l2_error
 
@@ -80,7 +80,7 @@ def run(
             params,
             key,
             steps,
-            measure=_changes(setting, params) if setting.watch else None,
+            measure=_changes(setting, params) if setting.track_changes else None,
             snapshots=[step for step in setting.snapshots if step <= steps],
             checkpoints=checkpoints,
             checkpoint_every=setting.checkpoint_every,
@@ -104,7 +104,9 @@ def load(directory: str | Path) -> Run:
     record = json.loads((directory / "record.json").read_text())
     setting = EXPERIMENTS[record["experiment"]].setting()
     like = jax.eval_shape(lambda key: setting.start(setting.model, key), jax.random.key(0))
-    history, params, kernels = (nested(np.load(directory / f"{name}.npz")) for name in ("history", "params", "kernels"))
+    history, params, kernels = (
+        unflatten(np.load(directory / f"{name}.npz")) for name in ("history", "params", "kernels")
+    )
     treedef = jax.tree.structure(like)
     return Run(
         record,
@@ -162,7 +164,7 @@ def _write(out, setting, record, result):
         for step, at in params.items()
     }
     leaves = {f"{step}/{i:03d}": leaf for step, at in params.items() for i, leaf in enumerate(jax.tree.leaves(at))}
-    for name, arrays in (("history", flat(result.history)), ("params", leaves), ("kernels", kernels)):
+    for name, arrays in (("history", flatten(result.history)), ("params", leaves), ("kernels", kernels)):
         replace_file(out / f"{name}.npz", lambda file, arrays=arrays: np.savez_compressed(file, **arrays))
     _write_record(out, record)
 

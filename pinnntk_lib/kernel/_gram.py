@@ -127,7 +127,7 @@ def _placed(matrix, block, row, column):
     return jax.lax.dynamic_update_slice(matrix, block.astype(matrix.dtype), (row, column))
 
 
-def diagonal(features, leaves: Sequence, x: jax.Array, memory: int) -> jax.Array:
+def diagonal(features: Any, leaves: Sequence, x: jax.Array, memory: int) -> jax.Array:
     """The kernel's diagonal at the points x of one condition."""
     return _diagonal(features, leaves, x, batch_size(features.bytes_per_point, memory))
 

@@ -24,7 +24,7 @@ class Node:
     def name(self) -> str:
         return self.primitive.name
 
-    def __call__(self, *values) -> Sequence:
+    def __call__(self, *values: Any) -> Sequence[Any]:
         if self.opaque is not None:
             return self.opaque(*values)
         results = self.primitive.bind(*values, **self.params)
@@ -49,7 +49,9 @@ class Graph:
     constants: dict[int, Any] = field(default_factory=dict)
     avals: list[Any] = field(default_factory=list)
 
-    def run(self, inputs: Sequence, wanted: Sequence[int] = (), taps: dict[int, jax.Array] | None = None):
+    def run(
+        self, inputs: Sequence, wanted: Sequence[int] = (), taps: dict[int, jax.Array] | None = None
+    ) -> tuple[list[Any], list[Any]]:
         """The outputs, and the wanted values, with ``taps[value]`` added to a value wherever it is used.
 
         Returns:
@@ -107,12 +109,12 @@ class Graph:
         return Graph(kept[::-1], self.inputs, self.outputs, constants, self.avals)
 
 
-def nbytes(aval) -> int:
+def nbytes(aval: Any) -> int:
     """The size of a value."""
     return math.prod(aval.shape) * aval.dtype.itemsize
 
 
-def is_float(aval) -> bool:
+def is_float(aval: Any) -> bool:
     """Whether a value holds floating-point numbers."""
     return jnp.issubdtype(aval.dtype, jnp.floating)
 

@@ -118,7 +118,7 @@ def _apart(a, b):
     return False
 
 
-def step_label(step) -> str:
+def step_label(step):
     """A slice or reshape of a leaf, in words."""
     if step[0] == "slice":
         return "[" + ", ".join(f"{start}:{end}" for start, end in zip(*step[1:])) + "]"

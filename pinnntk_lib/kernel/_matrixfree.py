@@ -1,6 +1,6 @@
 """What can be had of the kernel without forming it: products with vectors, and the leading eigenpairs."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache, partial
 
 import jax
@@ -9,13 +9,22 @@ import numpy as np
 import scipy.sparse.linalg
 
 from pinnntk_lib._check import check_count
+from pinnntk_lib._deprecated import renamed_keywords
+from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._gram import batch_size
 from pinnntk_lib.kernel._plan import residual_graphs
 from pinnntk_lib.kernel._setting import residuals_of, setting_of
+from pinnntk_lib.problems import Conditions
 
 
 def ntk_vector_product(
-    apply: Callable, params, conditions, points: Mapping[str, jax.Array], vector: jax.Array, *, memory: int = 2**30
+    apply: Apply,
+    params: Params,
+    conditions: Conditions,
+    points: Mapping[str, jax.Array],
+    vector: jax.Array,
+    *,
+    memory: int = 2**30,
 ) -> jax.Array:
     """``K @ vector`` without K: one backward and one forward pass over the points, in chunks that fit into ``memory``.
 
@@ -45,15 +54,16 @@ def ntk_vector_product(
     return product(vector) if vector.ndim == 1 else jnp.stack([product(v) for v in vector.T], axis=1)
 
 
+@renamed_keywords(tolerance="rtol")
 def ntk_eigenpairs(
-    apply: Callable,
-    params,
-    conditions,
+    apply: Apply,
+    params: Params,
+    conditions: Conditions,
     points: Mapping[str, jax.Array],
     count: int,
     key: jax.Array,
     *,
-    tolerance: float = 0.0,
+    rtol: float = 0.0,
     memory: int = 2**30,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The largest eigenvalues of :func:`ntk` with their eigenvectors, where K itself would not fit.
@@ -64,7 +74,7 @@ def ntk_eigenpairs(
     Args and errors as for :func:`ntk`, and:
         count: how many, less than the kernel's number of rows.
         key: a random key, for the vector that the iteration starts from.
-        tolerance: relative error of the eigenvalues at which it stops; 0 for rounding of the parameters' dtype.
+        rtol: relative error of the eigenvalues at which it stops; 0 for rounding of the parameters' dtype.
 
     Returns:
         ``(eigenvalues (count,), descending; eigenvectors (n, count), a column each)``.
@@ -87,7 +97,7 @@ def ntk_eigenpairs(
         (n, n), matvec=lambda v: np.asarray(product(jnp.asarray(v, dtype))), dtype=dtype
     )
     values, vectors = scipy.sparse.linalg.eigsh(
-        operator, count, which="LA", v0=np.asarray(jax.random.normal(key, (n,), dtype)), tol=tolerance
+        operator, count, which="LA", v0=np.asarray(jax.random.normal(key, (n,), dtype)), tol=rtol
     )
     return values[::-1], vectors[:, ::-1]
 

@@ -7,25 +7,27 @@ For conditions ``a`` and ``b`` (boundary values, a residual, ...) with operators
 and K is the symmetric matrix of these blocks. It depends on the points and the parameters, not on the targets.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import jax
 
 from pinnntk_lib._check import check_count, check_other_points
+from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._gram import diagonal, gram
 from pinnntk_lib.kernel._plan import plan_of
 from pinnntk_lib.kernel._result import NTK
 from pinnntk_lib.kernel._setting import setting_of
 from pinnntk_lib.kernel._sharded import sharded_gram
+from pinnntk_lib.problems import Conditions
 
 METHODS = ("auto", "structured", "jacobian")
 
 
 def ntk(
-    apply: Callable,
-    params,
-    conditions,
+    apply: Apply,
+    params: Params,
+    conditions: Conditions,
     points: Mapping[str, jax.Array],
     method: str = "auto",
     *,
@@ -86,7 +88,7 @@ def ntk(
 
 
 def ntk_diagonal(
-    apply: Callable, params, conditions, points: Mapping[str, jax.Array], *, memory: int = 2**28
+    apply: Apply, params: Params, conditions: Conditions, points: Mapping[str, jax.Array], *, memory: int = 2**28
 ) -> dict[str, jax.Array]:
     """The diagonal of :func:`ntk`, exactly: the squared gradient norm of each condition at each point.
 

@@ -1,12 +1,14 @@
 """The plan: how each parameter leaf enters the kernel, decided by counting operations and memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from pinnntk_lib._types import Params
 from pinnntk_lib.kernel._factors import Factors, Gradients, factors_of
 from pinnntk_lib.kernel._graph import Graph
 from pinnntk_lib.kernel._leaves import reconciled, step_label
@@ -42,7 +44,7 @@ def plan_of(setting, sizes, method, whole, memory):
     return _make_plan(residuals, params, x, dict(zip(residuals, sizes)), method, whole, memory)
 
 
-def residual_graphs(residuals, params, x) -> dict[str, Graph]:
+def residual_graphs(residuals: Mapping[str, Callable[..., Any]], params: Params, x: Any) -> dict[str, Graph]:
     """Each condition's residual as the graph of ``(leaves, x) -> (outputs,)``; arguments as for :func:`make_plan`."""
     leaves, treedef = jax.tree.flatten(params)
 
@@ -52,7 +54,7 @@ def residual_graphs(residuals, params, x) -> dict[str, Graph]:
     return {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
 
 
-def _make_plan(residuals, params, x, sizes, method: str, whole: bool, memory: int) -> Plan:
+def _make_plan(residuals, params, x, sizes, method, whole, memory):
     """Follows every leaf through every condition and decides how it enters the kernel.
 
     Args:

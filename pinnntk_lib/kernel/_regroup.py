@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib.kernel._graph import Graph, hashable, is_float
+from pinnntk_lib.kernel._graph import hashable, is_float
 
 # Primitives that are linear in their only argument.
 LINEAR = ("transpose", "reshape", "squeeze", "broadcast_in_dim", "reduce_sum", "slice", "copy", "rev")
@@ -21,7 +21,7 @@ LINEAR = ("transpose", "reshape", "squeeze", "broadcast_in_dim", "reduce_sum", "
 FEW = 16
 
 
-def regrouped(builder) -> Graph:
+def regrouped(builder):
     """The builder's graph with its sums regrouped; the equations it no longer needs are still there.
 
     Args:

@@ -7,6 +7,7 @@ doubled them. Here they are merged before, in the jaxpr.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.extend.core as jex
@@ -21,7 +22,7 @@ COMMUTATIVE = ("add", "add_any", "mul", "max", "min")
 SMALL = 4096  # elements up to which constants are compared by value
 
 
-def trace(f: Callable, *args) -> Graph:
+def trace(f: Callable[..., Any], *args: Any) -> Graph:
     """The graph of ``f`` at arguments of these shapes.
 
     Equal equations are merged, sums are regrouped where that saves matrix products, and what no output needs is left

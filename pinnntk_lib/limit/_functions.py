@@ -5,15 +5,17 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from pinnntk_lib._deprecated import renamed_keywords
 from pinnntk_lib.limit._hermite import expectation
 from pinnntk_lib.limit._network import check_model, network_of
 from pinnntk_lib.models import MLP
 
 
+@renamed_keywords(reach="radius")
 def ntk_function(
     model: MLP,
     *,
-    reach: float = 2.0,
+    radius: float = 2.0,
     weight_variance: float = 1.0,
     bias_variance: float = 1.0,
     rtol: float = 1e-11,
@@ -25,7 +27,7 @@ def ntk_function(
 
     Args:
         model: as in :func:`ntk`, and the other arguments too.
-        reach: the root mean square of the normalised coordinates, ``|(x - shift) / scale| / sqrt(d)``, up to which
+        radius: the root mean square of the normalised coordinates, ``|(x - shift) / scale| / sqrt(d)``, up to which
             ``rtol`` holds. Beyond it accuracy is lost little by little.
 
     Example:
@@ -35,13 +37,14 @@ def ntk_function(
         >>> print(f"{theta(x, x):.4f}")
         2.0000
     """
-    return _function(True, model, reach, (weight_variance, bias_variance), rtol)
+    return _function(True, model, radius, (weight_variance, bias_variance), rtol)
 
 
+@renamed_keywords(reach="radius")
 def nngp_function(
     model: MLP,
     *,
-    reach: float = 2.0,
+    radius: float = 2.0,
     weight_variance: float = 1.0,
     bias_variance: float = 1.0,
     rtol: float = 1e-11,
@@ -55,12 +58,12 @@ def nngp_function(
         >>> print(f"{sigma(x, x):.4f}")  # E[sin(z)^2] + 1, with z from N(0, 1)
         1.4323
     """
-    return _function(False, model, reach, (weight_variance, bias_variance), rtol)
+    return _function(False, model, radius, (weight_variance, bias_variance), rtol)
 
 
-def _function(tangent, model, reach, variances, rtol):
+def _function(tangent, model, radius, variances, rtol):
     check_model(model)
-    network = network_of(model, reach, variances, rtol)
+    network = network_of(model, radius, variances, rtol)
 
     def kernel(x, y):
         shift, scale = (jnp.asarray(values, x.dtype) for values in (network.shift, network.scale))

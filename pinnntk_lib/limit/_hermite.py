@@ -16,7 +16,7 @@ its derivatives by q, p and c are expectations of further derivatives (Price's t
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
 
@@ -178,7 +178,7 @@ class Coefficients:
         slopes: the derivatives of ``E[phi(sqrt(q) g)^2]`` by q, from the zeroth on, (n,) each.
     """
 
-    def __init__(self, series: Series, q: np.ndarray, orders, terms: int, slopes: int):
+    def __init__(self, series: Series, q: np.ndarray, orders: Iterable[int], terms: int, slopes: int):
         g, weights = series.rule
         values = derivatives(series.activation, max(*orders, 2 * slopes), np.sqrt(q)[:, None] * g)
         self.orders = {a: values[a] @ weights[series.kept(a, terms)].T for a in orders}
@@ -188,7 +188,9 @@ class Coefficients:
         ]
 
 
-def expectations(series: Series, pairs, first: dict, second: dict, rho: np.ndarray) -> dict:
+def expectations(
+    series: Series, pairs: Collection[tuple[int, int]], first: dict, second: dict, rho: np.ndarray
+) -> dict:
     """``{(a, b): E[phi^(a) phi^(b)]}`` for (a, b) in ``pairs``: (n, m) each.
 
     Args:
@@ -197,12 +199,11 @@ def expectations(series: Series, pairs, first: dict, second: dict, rho: np.ndarr
         rho: (n, m).
     """
     found: dict = {}
-    known = series.parity is not None
-    for parity in (0, 1) if known else (0,):
-        step = rho**2 if known else rho
+    for parity in (0,) if series.parity is None else (0, 1):
+        step = rho if series.parity is None else rho**2
         powers = None
         for b in sorted({b for _, b in pairs}):
-            if known and (series.parity + b) % 2 != parity:
+            if series.parity is not None and (series.parity + b) % 2 != parity:
                 continue
             if powers is None:
                 powers = _powers(rho if parity else np.ones_like(rho), step, second[b].shape[1])

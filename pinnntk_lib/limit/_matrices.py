@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -11,21 +11,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_count, check_operators, check_other_points, check_points
+from pinnntk_lib._types import Function
 from pinnntk_lib.kernel import NTK
 from pinnntk_lib.limit._hermite import in_double_precision
 from pinnntk_lib.limit._network import check_model, network_of
 from pinnntk_lib.limit._pairs import layers_of, needed_orders, pairs_of, rows_of
 from pinnntk_lib.limit._taylor import closure, factorial, symbol
 from pinnntk_lib.models import MLP
+from pinnntk_lib.problems import Conditions
 
 
 def ntk(
     model: MLP,
-    conditions,
+    conditions: Conditions,
     points: Mapping[str, jax.Array],
     *,
     other_points: Mapping[str, jax.Array] | None = None,
-    at: Callable | None = None,
+    at: Function | None = None,
     weight_variance: float = 1.0,
     bias_variance: float = 1.0,
     rtol: float = 1e-11,
@@ -72,11 +74,11 @@ def ntk(
 
 def nngp(
     model: MLP,
-    conditions,
+    conditions: Conditions,
     points: Mapping[str, jax.Array],
     *,
     other_points: Mapping[str, jax.Array] | None = None,
-    at: Callable | None = None,
+    at: Function | None = None,
     weight_variance: float = 1.0,
     bias_variance: float = 1.0,
     rtol: float = 1e-11,

@@ -27,7 +27,7 @@ def check_model(model):
         raise ValueError("model: expected parameterization='ntk', got 'standard', whose kernel has no limit")
 
 
-def network_of(model, reach, variances, rtol):
+def network_of(model, radius, variances, rtol):
     """Checked, with the largest variance of each layer."""
     weight_variance, bias_variance = (
         check_finite(name, value) for name, value in zip(("weight_variance", "bias_variance"), variances)
@@ -38,7 +38,7 @@ def network_of(model, reach, variances, rtol):
     if rtol <= 0:
         raise ValueError(f"rtol: expected a positive number, got {rtol}")
     activation, layers = ACTIVATIONS.get(model.activation, model.activation), []
-    largest = weight_variance * check_finite("reach", reach) ** 2 + bias_variance
+    largest = weight_variance * check_finite("radius", radius) ** 2 + bias_variance
     for _ in range(model.depth):
         # rounded up, so that other points like these find what has been computed
         layers.append(Series(activation, math.ceil(8 * largest) / 8, rtol))

@@ -6,7 +6,7 @@ is not in it is zero. A set of exponents to keep is closed downwards: with an ex
 
 import itertools
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Container, Iterable
 from functools import partial
 
 import jax
@@ -36,7 +36,7 @@ def factorial(alpha: Index) -> int:
     return math.prod(map(math.factorial, alpha))
 
 
-def multiply(f: dict, g: dict, keep) -> dict:
+def multiply(f: dict, g: dict, keep: Container[Index]) -> dict:
     """The product, as far as its exponents are to be kept."""
     product: dict = {}
     for alpha, a in f.items():
@@ -47,7 +47,7 @@ def multiply(f: dict, g: dict, keep) -> dict:
     return product
 
 
-def powers(f: dict, keep) -> list[dict]:
+def powers(f: dict, keep: Collection[Index]) -> list[dict]:
     """``[1, f, f^2, ...]`` up to the last that is not zero; f must have no constant term."""
     d = len(next(iter(keep)))
     found = [{(0,) * d: 1.0}]

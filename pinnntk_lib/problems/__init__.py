@@ -18,7 +18,7 @@ from pinnntk_lib.problems._further import (
     Schrodinger1D,
 )
 from pinnntk_lib.problems._paper import Poisson1D, Wave1D
-from pinnntk_lib.problems._problem import Condition, Problem
+from pinnntk_lib.problems._problem import Condition, Conditions, Problem
 from pinnntk_lib.problems._sampling import Minibatches, RandomPoints
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "AllenCahn1D",
     "Burgers1D",
     "Condition",
+    "Conditions",
     "Heat1D",
     "Helmholtz2D",
     "InverseHeat1D",

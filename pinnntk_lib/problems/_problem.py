@@ -7,9 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_count, check_names, check_points
+from pinnntk_lib._types import Function, Operator
 from pinnntk_lib.operators import d
-
-Operator = Callable[[Callable, jax.Array], jax.Array]
 
 
 @dataclass(frozen=True)
@@ -32,10 +31,10 @@ class Condition:
     """
 
     operator: Operator
-    target: Callable[[jax.Array], jax.Array]
+    target: Function
     sampler: Callable[[int, jax.Array | None], jax.Array]
 
-    def residual(self, u: Callable, x: jax.Array) -> jax.Array:
+    def residual(self, u: Function, x: jax.Array) -> jax.Array:
         """``operator(u, x) - target(x)``, a scalar that is zero where the condition holds."""
         return self.operator(u, x) - self.target(x)
 
@@ -66,9 +65,9 @@ class Problem:
     conditions: Mapping[str, Condition]
     lower: tuple[float, ...]
     upper: tuple[float, ...]
-    exact: Callable[[jax.Array], jax.Array] | None = field(default=None, repr=False)
+    exact: Function | None = field(default=None, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.conditions:
             raise ValueError("conditions: expected at least one condition, got none")
         if len(self.lower) != len(self.upper) or any(a >= b for a, b in zip(self.lower, self.upper)):
@@ -105,7 +104,7 @@ class Problem:
             for (name, condition), k in zip(self.conditions.items(), keys)
         }
 
-    def residuals(self, u: Callable, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+    def residuals(self, u: Function, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """The residuals of a function ``u`` at points of every condition: ``{name: (n_name,)}``.
 
         Raises:
@@ -129,6 +128,10 @@ class Problem:
         check_count("n", n)
         sides = [jnp.linspace(a, b, n) for a, b in zip(self.lower, self.upper)]
         return jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, self.dim)
+
+
+# What a kernel depends on: a problem, or operators alone.
+Conditions = Problem | Mapping[str, Operator]
 
 
 # Operators and a target that several problems have. One object each, so that compiled code is shared between them.

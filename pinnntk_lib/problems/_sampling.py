@@ -3,7 +3,7 @@
 Compiled code is kept for equal samplers, so each is a frozen dataclass, as weightings are.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -15,7 +15,7 @@ from pinnntk_lib.problems._problem import Problem
 Sizes = tuple[tuple[str, int], ...]
 
 
-def _sizes(n, names) -> Sizes:
+def _sizes(n: int | Mapping[str, int], names: Iterable[str]) -> Sizes:
     """``{name: number}`` from one number or such a mapping, as pairs: hashable."""
     sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(names, n)
     check_names("n", sizes, names)
@@ -43,7 +43,7 @@ class RandomPoints:
     problem: Problem
     n: int | Mapping[str, int]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "n", _sizes(self.n, self.problem.conditions))
 
     def __call__(self, key: jax.Array) -> dict[str, jax.Array]:
@@ -72,7 +72,7 @@ class Minibatches:
     points: Mapping[str, jax.Array]
     n: int | Mapping[str, int]
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         names = list(self.points) if isinstance(self.points, Mapping) else []
         object.__setattr__(self, "points", check_points(self.points, names))
         sizes = _sizes(self.n, names)

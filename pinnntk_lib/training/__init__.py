@@ -11,7 +11,7 @@ from pinnntk_lib.training._linearized import Linearized, largest_stable_learning
 from pinnntk_lib.training._loop import train
 from pinnntk_lib.training._other_weightings import GradientNormWeights, RelativeLossWeights, UncertaintyWeights
 from pinnntk_lib.training._result import DivergenceError, Result, TrainState
-from pinnntk_lib.training._weighting import Fixed, NTKWeights, View
+from pinnntk_lib.training._weighting import Fixed, NTKWeights, View, Weighting
 
 __all__ = [
     "CheckpointError",
@@ -27,6 +27,7 @@ __all__ = [
     "TrainState",
     "UncertaintyWeights",
     "View",
+    "Weighting",
     "kernel_gradient_descent",
     "largest_stable_learning_rate",
     "relative_l2_error",

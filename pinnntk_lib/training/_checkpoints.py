@@ -29,7 +29,7 @@ class CheckpointError(RuntimeError):
         checkpoints: ...runs/none cannot be used (FileNotFoundError: ...)
     """
 
-    def __init__(self, message: str, result=None):
+    def __init__(self, message: str, result: Any = None) -> None:
         self.result = result
         super().__init__(message)
 

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import optax
 
 from pinnntk_lib._check import check_count, check_positive
+from pinnntk_lib._deprecated import renamed_keywords
 from pinnntk_lib.kernel import ntk
 
 
@@ -41,8 +42,9 @@ class _Trial(NamedTuple):
     tried: jax.Array
 
 
+@renamed_keywords(tries="max_tries")
 def kernel_gradient_descent(
-    damping: float = 1e-3, tries: int = 10, memory: int = 2**30
+    damping: float = 1e-3, max_tries: int = 10, memory: int = 2**30
 ) -> optax.GradientTransformationExtraArgs:
     """An optimiser for :func:`pinnntk_lib.train` that divides every mode by its eigenvalue.
 
@@ -53,7 +55,7 @@ def kernel_gradient_descent(
 
     Args:
         damping: mu at the start, as a share of the weighted kernel's average eigenvalue.
-        tries: how often a step is tried before it is given up, and the parameters stay as they are.
+        max_tries: how often a step is tried before it is given up, and the parameters stay as they are.
         memory: bytes for the kernel's computation, as in :func:`pinnntk_lib.ntk`.
 
     Raises:
@@ -72,7 +74,7 @@ def kernel_gradient_descent(
         True
     """
     check_positive("damping", damping)
-    tries, memory = check_count("tries", tries), check_count("memory", memory)
+    max_tries, memory = check_count("max_tries", max_tries), check_count("memory", memory)
 
     def init(params):
         dtype = jnp.result_type(*jax.tree.leaves(params))
@@ -118,7 +120,7 @@ def kernel_gradient_descent(
             gain=jnp.zeros((), loss.dtype),
             tried=0,
         )
-        end = jax.lax.while_loop(lambda t: (t.gain <= 0) & (t.tried < tries), attempt, start)
+        end = jax.lax.while_loop(lambda t: (t.gain <= 0) & (t.tried < max_tries), attempt, start)
         return end.update, KernelDescentState(end.damping, end.growth)
 
     return optax.GradientTransformationExtraArgs(init, update)

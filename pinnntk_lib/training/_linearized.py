@@ -10,7 +10,7 @@ under gradient flow, as (1 - eta kappa)^k after k steps of gradient descent with
 eigenvalue. Time is measured in steps times learning rate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -20,6 +20,8 @@ import numpy as np
 
 from pinnntk_lib._check import check_names, check_positive
 from pinnntk_lib.kernel import NTK
+
+Times = Sequence[float] | np.ndarray | jax.Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Linearized:
     residuals: Mapping[str, jax.Array]
     weights: Mapping[str, float] | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if self.K.columns is not None:
             raise ValueError("K: expected the kernel of one set of points, got a cross kernel")
         check_names("residuals", self.residuals, self.K.names)
@@ -100,17 +102,17 @@ class Linearized:
         """2/kappa_max; see :func:`largest_stable_learning_rate`."""
         return 2.0 / self.rates[0]
 
-    def residuals_at(self, t, learning_rate: float | None = None) -> dict[str, jax.Array]:
+    def residuals_at(self, t: Times, learning_rate: float | None = None) -> dict[str, jax.Array]:
         """The residuals of each condition: ``{name: (T, n_name)}``."""
         _, Q, start = self._modes
         r = Q @ (self._left(self._times(t, learning_rate), learning_rate) * start[:, None])
         return {name: x.T for name, x in self._by_condition(r / self._root[:, None]).items()}
 
-    def losses(self, t, learning_rate: float | None = None) -> dict[str, jax.Array]:
+    def losses(self, t: Times, learning_rate: float | None = None) -> dict[str, jax.Array]:
         """The mean squared residual of each condition, not weighted: ``{name: (T,)}``."""
         return {name: (r**2).mean(axis=1) for name, r in self.residuals_at(t, learning_rate).items()}
 
-    def change(self, cross: NTK, t, learning_rate: float | None = None) -> dict[str, jax.Array]:
+    def change(self, cross: NTK, t: Times, learning_rate: float | None = None) -> dict[str, jax.Array]:
         """By how much training moves other quantities, for instance the solution at test points.
 
         Args:
@@ -126,13 +128,13 @@ class Linearized:
         if cross.columns is None or cross.sizes != self.K.sizes:
             raise ValueError(f"cross: expected a cross kernel with rows {self.K.sizes}, got {cross.sizes}")
         kappa, Q, start = self._modes
-        t = self._times(t, learning_rate)
+        steps = self._times(t, learning_rate)
         positive = kappa[:, None] > 0
         # a mode's residual integrated over time: what is gone of it over kappa, and for kappa = 0 the time
         integral = jnp.where(
             positive,
-            self._gone(t, learning_rate) / jnp.where(positive, kappa[:, None], 1.0),
-            (learning_rate or 1.0) * t,
+            self._gone(steps, learning_rate) / jnp.where(positive, kappa[:, None], 1.0),
+            (learning_rate or 1.0) * steps,
         )
         moved = -(cross.matrix.T * self._root) @ (Q @ (integral * start[:, None]))
         ends = np.cumsum([m for _, m in cross.columns])[:-1]

@@ -12,6 +12,7 @@ import optax
 from tqdm.auto import tqdm
 
 from pinnntk_lib._check import check_conditions, check_count, check_params
+from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.problems import Problem
 from pinnntk_lib.training._checkpoints import CheckpointError, Checkpoints
@@ -19,20 +20,20 @@ from pinnntk_lib.training._data import check_targets, error_measure, source
 from pinnntk_lib.training._linearized import largest_stable_learning_rate
 from pinnntk_lib.training._result import DivergenceError, Result, TrainState, columns_of, packed, rows_of, unpacked
 from pinnntk_lib.training._step import diverged, run_steps
-from pinnntk_lib.training._weighting import Fixed
+from pinnntk_lib.training._weighting import Weighting, as_weighting
 
 # A loss that has grown by this factor will not come back; waiting for infinity would only lose time.
 GROWTH_LIMIT = 1e6
 
 
 def train(
-    apply: Callable,
-    params,
+    apply: Apply,
+    params: Params,
     problem: Problem,
     points: Mapping[str, jax.Array] | Callable[[jax.Array], Mapping[str, jax.Array]],
     optimizer: optax.GradientTransformation,
     steps: int,
-    weights=None,
+    weights: Mapping[str, float] | Weighting | None = None,
     *,
     key: jax.Array | None = None,
     log_every: int = 100,
@@ -93,9 +94,9 @@ def train(
     steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
     checkpoint_every = check_count("checkpoint_every", checkpoint_every)
     snapshot_steps = _snapshot_steps(snapshots, steps)
-    if not _has_init_and_update(optimizer):
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer: expected an optax gradient transformation, got {optimizer!r}")
-    weighting = weights if _has_init_and_update(weights) else Fixed(weights)
+    weighting = as_weighting(weights)
     data, draw = source(problem, points, key)
     row = _row_maker(list(problem.conditions), error_measure(apply, problem, test_points), measure)
     before = _before(apply, params, problem, optimizer, weighting, draw, data, resume)
@@ -156,9 +157,9 @@ class _Log:
             self.save(state)
             self._saved = step
 
-    def result(self, state: TrainState, **marks) -> Result:
+    def result(self, state: TrainState, interrupted: bool = False) -> Result:
         """Everything so far, as of a state."""
-        return Result(columns_of(self.rows), state, dict(self._kept), **marks)
+        return Result(columns_of(self.rows), state, dict(self._kept), interrupted)
 
     def save(self, state: TrainState) -> None:
         """Writes a checkpoint, if there is a directory for them and anything to keep."""
@@ -202,11 +203,6 @@ def _loss_limit(problem, losses):
                 "target is not finite at one of the points"
             )
     return GROWTH_LIMIT * float(sum(losses)) or np.inf
-
-
-def _has_init_and_update(thing):
-    """Whether it is a pair of functions as an optimiser of optax or a weighting is."""
-    return hasattr(thing, "init") and hasattr(thing, "update")
 
 
 def _shown(row):

@@ -1,13 +1,16 @@
 """Weightings to compare Algorithm 1 with, each from its paper's formulas; docstrings name every departure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from pinnntk_lib._check import check_count, check_positive
-from pinnntk_lib.training._weighting import check_share, every_so_often, ones, ratio, smoothed
+from pinnntk_lib._deprecated import renamed_keywords
+from pinnntk_lib.training._weighting import View, Weights, check_share, every_so_often, ones, ratio, smoothed
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,16 @@ class GradientNormWeights:
     smoothing: float = 0.9
     reference: str = "r"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("every", self.every)
         check_share("smoothing", self.smoothing)
 
-    def init(self, names):
+    def init(self, names: Sequence[str]) -> Any:
         if self.reference not in names:
             raise ValueError(f"reference: expected one of the conditions {list(names)}, got {self.reference!r}")
         return ones(names)
 
-    def update(self, state, view):
+    def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         def updated():
             def size(name):
                 gradient = jax.grad(lambda params: view.losses(params)[name])(view.params)
@@ -67,6 +70,7 @@ class GradientNormWeights:
         return weights, weights
 
 
+@renamed_keywords(largest="max_weight")
 @dataclass(frozen=True)
 class UncertaintyWeights:
     """Weights learned with the parameters, as variances of the losses (Kendall, Gal and Cipolla 2018).
@@ -76,7 +80,7 @@ class UncertaintyWeights:
 
     Attributes:
         learning_rate: of the ``s_i``, positive.
-        largest: the limit of every weight. The formula has none, and a loss that goes to zero then drags its
+        max_weight: the limit of every weight. The formula has none, and a loss that goes to zero then drags its
             weight to infinity and training past its largest stable learning rate.
 
     Raises:
@@ -92,23 +96,23 @@ class UncertaintyWeights:
     """
 
     learning_rate: float = 1e-3
-    largest: float = 1e4
+    max_weight: float = 1e4
 
-    def __post_init__(self):
-        for name in ("learning_rate", "largest"):
+    def __post_init__(self) -> None:
+        for name in ("learning_rate", "max_weight"):
             check_positive(name, getattr(self, name))
 
-    def init(self, names):
+    def init(self, names: Sequence[str]) -> Any:
         return {name: jnp.zeros(()) for name in names}
 
-    def update(self, state, view):
+    def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         losses = view.losses(view.params)
-        weights = {name: jnp.minimum(jnp.exp(-s), self.largest) for name, s in state.items()}
+        weights = {name: jnp.minimum(jnp.exp(-s), self.max_weight) for name, s in state.items()}
 
         def moved(s, name):
             # A large loss would throw s far out in one step of descent: no more than a factor e at a time.
             step = jnp.clip(self.learning_rate * (1 - jnp.exp(-s) * losses[name]), -1.0, 1.0)
-            return jnp.maximum(s - step, -jnp.log(self.largest)).astype(s.dtype)
+            return jnp.maximum(s - step, -jnp.log(self.max_weight)).astype(s.dtype)
 
         return weights, {name: moved(s, name) for name, s in state.items()}
 
@@ -143,15 +147,15 @@ class RelativeLossWeights:
     alpha: float = 0.999
     rho: float = 0.999
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_positive("temperature", self.temperature)
         check_share("alpha", self.alpha)
         check_share("rho", self.rho)
 
-    def init(self, names):
+    def init(self, names: Sequence[str]) -> Any:
         return {"weights": ones(names), "first": ones(names), "last": ones(names)}
 
-    def update(self, state, view):
+    def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         losses = view.losses(view.params)
         start = view.step == 0
         first, last = ({n: jnp.where(start, losses[n], state[k][n]) for n in losses} for k in ("first", "last"))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_names
+from pinnntk_lib._types import Params
 
 
 class TrainState(NamedTuple):
@@ -51,7 +52,7 @@ class Result:
     interrupted: bool = False
 
     @property
-    def params(self):
+    def params(self) -> Params:
         """The parameters reached."""
         return self.state.params
 
@@ -79,7 +80,7 @@ class DivergenceError(ArithmeticError):
         u True [0]
     """
 
-    def __init__(self, step: int, losses: dict[str, float], condition: str, bound: float, result: Result):
+    def __init__(self, step: int, losses: dict[str, float], condition: str, bound: float, result: Result) -> None:
         self.step, self.losses, self.condition, self.bound, self.result = step, losses, condition, bound, result
         shown = ", ".join(f"{name}: {loss:.3g}" for name, loss in losses.items())
         super().__init__(

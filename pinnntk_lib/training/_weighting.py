@@ -13,15 +13,18 @@ dataclass, which compares by its fields; what is data, like the numbers of ``Fix
 paper's formulas; where it departs from them its docstring says so.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, cast
 
 import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_count, check_finite, check_points, check_weights
+from pinnntk_lib._types import Apply, Operator, Params
 from pinnntk_lib.kernel import ntk_diagonal
+
+Weights = dict[str, jax.Array]
 
 
 class View(NamedTuple):
@@ -38,12 +41,22 @@ class View(NamedTuple):
     """
 
     step: jax.Array
-    apply: Callable
-    params: Any
-    operators: Mapping[str, Callable]
+    apply: Apply
+    params: Params
+    operators: Mapping[str, Operator]
     points: Mapping[str, jax.Array]
     losses: Callable[[Any], dict[str, jax.Array]]
     residuals: Callable[[Any], dict[str, jax.Array]]
+
+
+class Weighting(Protocol):
+    """What :func:`~pinnntk_lib.train` asks of a weighting: two pure functions, called inside compiled code."""
+
+    def init(self, names: Sequence[str]) -> Any:
+        """The state before the first step, a pytree of arrays, for conditions of these names."""
+
+    def update(self, state: Any, view: View) -> tuple[Weights, Any]:
+        """The weights of a step, ``{name: scalar}``, and the next state."""
 
 
 @dataclass(frozen=True)
@@ -67,15 +80,15 @@ class Fixed:
 
     values: Mapping[str, float] | None = field(default=None, compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping | None):
             raise TypeError(f"weights: expected {{name: positive number}} or a weighting, got {self.values!r}")
         check_weights(self.values, self.values or ())
 
-    def init(self, names):
+    def init(self, names: Sequence[str]) -> Any:
         return {name: jnp.asarray(value, float) for name, value in check_weights(self.values, names).items()}
 
-    def update(self, state, view):
+    def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         return state, state
 
 
@@ -116,17 +129,17 @@ class NTKWeights:
     smoothing: float = 0.0
     points: Mapping[str, jax.Array] | None = field(default=None, compare=False, repr=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_count("every", self.every)
         if self.normalize not in ("mean", "trace"):
             raise ValueError(f"normalize: expected 'mean' or 'trace', got {self.normalize!r}")
         check_share("smoothing", self.smoothing)
 
-    def init(self, names):
+    def init(self, names: Sequence[str]) -> Any:
         points = {} if self.points is None else check_points(self.points, names)
         return {"weights": ones(names), "points": points}
 
-    def update(self, state, view):
+    def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         def updated():
             diagonal = ntk_diagonal(view.apply, view.params, view.operators, state["points"] or view.points)
             reduce = jnp.mean if self.normalize == "mean" else jnp.sum
@@ -137,6 +150,13 @@ class NTKWeights:
 
         weights = every_so_often(self.every, view.step, updated, state["weights"])
         return weights, {**state, "weights": weights}
+
+
+def as_weighting(weights: Mapping[str, float] | Weighting | None) -> Weighting:
+    """A weighting as it is, numbers as :class:`Fixed`."""
+    if hasattr(weights, "init") and hasattr(weights, "update"):
+        return cast(Weighting, weights)
+    return Fixed(cast(Any, weights))
 
 
 # Helpers that all weightings share.
