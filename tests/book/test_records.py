@@ -11,7 +11,7 @@ import pytest
 import pinnntk_lib as pn
 from pinnntk_lib import experiments
 
-DATA = Path(__file__).parents[1] / "book" / "data"
+DATA = Path(__file__).parents[2] / "book" / "data"
 sys.path.insert(0, str(DATA))
 
 import problems as record_of_problems  # noqa: E402 -- its folder is no package
