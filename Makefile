@@ -59,6 +59,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --strict --follow-imports=silent tests/typed_program.py
 
 unit: $(INSTALLED)
 	$(PYTEST) -m "not browser and not slow"

@@ -1,8 +1,9 @@
-"""Networks. A model is any pure ``apply(params, x) -> scalar``; this module has the one the paper uses."""
+"""The paper's network. Any other pure function ``apply(params, x) -> scalar`` can serve as a model."""
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -20,22 +21,23 @@ ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "sin": jnp.sin, "erf": jax
 class MLP:
     """A fully connected network with a scalar output.
 
-    In NTK parameterisation (the paper's equation 2.1 and section 4) every weight and bias is drawn from N(0, 1) and
-    each layer's matrix product is divided by sqrt(fan-in), so that the kernel has a limit as the width grows. In
-    standard parameterisation there is no such division; weights are Glorot-normal, biases zero (section 7.2).
+    In NTK parameterisation (paper, equation 2.1 and section 4), every weight and bias is drawn from N(0, 1), and each
+    layer divides its matrix product by sqrt(fan-in), so that the kernel has a limit as the width grows. Standard
+    parameterisation omits the division, draws the weights from the Glorot normal distribution and sets the biases to
+    zero (section 7.2).
 
     Attributes:
-        width: units in each hidden layer.
-        depth: hidden layers.
-        dim: inputs, d.
+        width: number of units in each hidden layer.
+        depth: number of hidden layers.
+        dim: number of inputs, d.
         activation: "tanh", "sin", "erf", or a smooth elementwise function.
         parameterization: "ntk" or "standard".
-        shift: inputs enter the first layer as (x - shift) / scale; a number, or one per input.
-        scale: see ``shift``; not zero.
+        shift: a number, or one number per input. Inputs enter the first layer as (x - shift) / scale.
+        scale: as ``shift``; must not be zero.
 
     Raises:
-        ValueError, TypeError: if a width or depth is not a positive integer, the activation or parameterisation is
-            unknown, or ``shift`` or ``scale`` does not fit ``dim``.
+        ValueError, TypeError: if ``width``, ``depth`` or ``dim`` is not a positive integer, the activation or
+            parameterisation is unknown, ``shift`` or ``scale`` does not fit ``dim``, or a ``scale`` is zero.
 
     Example:
         >>> import jax
@@ -66,7 +68,7 @@ class MLP:
             raise ValueError(f"scale: expected non-zero numbers, got {self.scale}")
 
     def _per_input(self, name, value):
-        """``value`` as a tuple of ``dim`` floats: hashable, so that the model can be a static argument of jit."""
+        """Return ``value`` as a tuple of ``dim`` floats: hashable, so that the model can be a static jit argument."""
         array = np.asarray(value, dtype=float)
         if array.shape not in ((), (1,), (self.dim,)) or not np.isfinite(array).all():
             raise ValueError(f"{name}: expected a finite number or {self.dim} of them (dim={self.dim}), got {value!r}")
@@ -74,13 +76,13 @@ class MLP:
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Units of every layer, inputs and output included."""
+        """The number of units in every layer, including the inputs and the output."""
         return (self.dim, *[self.width] * self.depth, 1)
 
     def init(self, key: jax.Array) -> list[dict[str, jax.Array]]:
-        """Random parameters, a layer each: ``{"W": (fan_out, fan_in), "b": (fan_out,)}``.
+        """Draw random parameters, one ``{"W": (fan_out, fan_in), "b": (fan_out,)}`` per layer.
 
-        They are in JAX's default float, and one key draws different numbers in float32 and in float64.
+        The parameters have JAX's default float type. The same key draws different numbers in float32 and float64.
         """
         layers = []
         keys = iter(jax.random.split(key, 2 * (self.depth + 1)))
@@ -92,10 +94,10 @@ class MLP:
         return layers
 
     def apply(self, params: Params, x: jax.Array) -> jax.Array:
-        """The network's output at a point ``x`` of shape (dim,), a scalar.
+        """Return the network's scalar output at a point ``x`` of shape (dim,).
 
         Raises:
-            ValueError: if ``x`` is not of shape (dim,).
+            ValueError: if ``x`` does not have shape (dim,).
         """
         if jnp.shape(x) != (self.dim,):
             raise ValueError(f"x: expected a point of shape ({self.dim},), got shape {jnp.shape(x)}")
@@ -110,14 +112,21 @@ class MLP:
         return a[0]
 
 
-def normalization(points: jax.Array) -> dict[str, tuple[float, ...]]:
-    """The mean and standard deviation of points (n, d), as the arguments ``shift`` and ``scale`` of :class:`MLP`.
+class Normalization(TypedDict):
+    """The ``shift`` and ``scale`` arguments of :class:`MLP`."""
 
-    The paper normalises inputs by its residual points' statistics. This is part of the model: it multiplies the
-    kernel of an operator of order k by about ``scale**(-2 k)``.
+    shift: tuple[float, ...]
+    scale: tuple[float, ...]
+
+
+def normalization(points: jax.Array) -> Normalization:
+    """Return the mean and standard deviation of points (n, d) as ``shift`` and ``scale`` for :class:`MLP`.
+
+    The paper normalises inputs with the statistics of its residual points. Normalisation is part of the model: it
+    multiplies the kernel of an operator of order k by about ``scale**(-2 k)``.
 
     Raises:
-        ValueError: if ``points`` is not (n, d), or constant along an axis.
+        ValueError: if ``points`` does not have shape (n, d) with n > 0, or is constant along an axis.
 
     Example:
         >>> import jax.numpy as jnp
@@ -129,5 +138,5 @@ def normalization(points: jax.Array) -> dict[str, tuple[float, ...]]:
         raise ValueError(f"points: expected shape (n, d), got {values.shape}")
     scale = values.std(axis=0)
     if not (scale > 0).all():
-        raise ValueError(f"points: expected a spread along every axis, got standard deviations {scale.tolist()}")
+        raise ValueError(f"points: expected variation along every axis, got standard deviations {scale.tolist()}")
     return {"shift": tuple(values.mean(axis=0).tolist()), "scale": tuple(scale.tolist())}

@@ -1,13 +1,13 @@
 """Differential operators on functions of a point.
 
-Every operator here takes a scalar function ``u`` of a point ``x`` of shape (d,) and returns another such
-function, so they nest: ``d(d(u, 0), 1)``. A differential equation is then a plain function of a function and a
-point, for instance the wave operator of the paper's section 7.2::
+Every operator takes a scalar function ``u`` of a point ``x`` of shape (d,) and returns another such function, so
+operators nest: ``d(d(u, 0), 1)``. You can write a differential equation as a plain function of ``u`` and ``x``. This
+is the wave operator of the paper's section 7.2::
 
     def residual(u, x):
         return dd(u, 0)(x) - 4.0 * dd(u, 1)(x)
 
-All derivatives are taken in forward mode: the inputs are few, and reverse mode is left for the parameters.
+All derivatives use forward mode, because points have few coordinates; reverse mode is left for the parameters.
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,21 @@ import jax.numpy as jnp
 from pinnntk_lib._check import check_count
 from pinnntk_lib._types import Function, Operator
 
-__all__ = ["System", "d", "dd", "laplacian", "mixed"]
+__all__ = ["Function", "Operator", "System", "d", "dd", "laplacian", "mixed"]
 
 
 def d(u: Function, axis: int = 0) -> Function:
-    """The partial derivative of ``u`` along one axis.
+    """Return the partial derivative of ``u`` along one axis.
 
     Args:
-        u: scalar function of a point of shape (d,).
-        axis: the coordinate to differentiate by, from 0 to d - 1.
+        u: a scalar function of a point of shape (d,).
+        axis: coordinate with respect to which to differentiate, from 0 to d - 1.
 
     Returns:
-        The function ``x -> du/dx_axis (x)``, of a point of shape (d,) to a scalar.
+        The function ``x -> du/dx_axis (x)``, from a point of shape (d,) to a scalar.
 
     Raises:
-        ValueError: on evaluation, if ``x`` is not a vector or has no coordinate ``axis``.
+        ValueError: when the derivative is evaluated, if ``x`` is not a vector or has no coordinate ``axis``.
 
     Example:
         >>> import jax.numpy as jnp
@@ -47,7 +47,7 @@ def d(u: Function, axis: int = 0) -> Function:
 
 
 def dd(u: Function, axis: int = 0) -> Function:
-    """The second partial derivative of ``u`` along one axis, ``d(d(u, axis), axis)``.
+    """Return the second partial derivative of ``u`` along one axis, ``d(d(u, axis), axis)``.
 
     Example:
         >>> import jax.numpy as jnp
@@ -58,7 +58,7 @@ def dd(u: Function, axis: int = 0) -> Function:
 
 
 def mixed(u: Function, first: int, second: int) -> Function:
-    """The mixed derivative of ``u`` along two axes, ``d(d(u, first), second)``.
+    """Return the mixed derivative of ``u`` along two axes, ``d(d(u, first), second)``.
 
     Example:
         >>> import jax.numpy as jnp
@@ -69,7 +69,7 @@ def mixed(u: Function, first: int, second: int) -> Function:
 
 
 def laplacian(u: Function) -> Function:
-    """The Laplacian of ``u``, the sum of its second derivatives along every axis.
+    """Return the Laplacian of ``u``, the sum of its second derivatives along all axes.
 
     Example:
         >>> import jax.numpy as jnp
@@ -85,14 +85,14 @@ def laplacian(u: Function) -> Function:
 
 @dataclass(frozen=True)
 class System:
-    """An operator of several outputs, as one condition: the equations of a system, which share what they compute.
+    """A system of equations as one condition: an operator whose outputs can share computation.
 
-    Without this declaration an operator that returns an array is an error, since it mostly is one: ``u(x)`` of a
-    model with one output in an array, say.
+    Without this declaration, an operator that returns an array raises an error, because it is usually a mistake. An
+    example is ``u(x)`` for a model that returns its single output in an array.
 
     Attributes:
         operator: ``(u, x) -> (outputs,) array``.
-        outputs: how many.
+        outputs: number of outputs.
 
     Example:
         >>> import jax.numpy as jnp
@@ -115,10 +115,10 @@ class System:
 
 
 def _direction(x, axis):
-    """The unit vector along ``axis`` at ``x``."""
+    """Return the unit vector along ``axis``, with the shape and dtype of ``x``."""
     if jnp.ndim(x) != 1:
         raise ValueError(f"x: expected a point of shape (d,), got shape {jnp.shape(x)}; use jax.vmap for many points")
-    # Without this check an index out of range is dropped, and the derivative is silently zero.
+    # Without this check, JAX drops an index out of range and the derivative is silently zero.
     if not 0 <= axis < x.shape[0]:
         raise ValueError(f"axis: expected 0 to {x.shape[0] - 1} for a point of shape {x.shape}, got {axis}")
     return jnp.zeros_like(x).at[axis].set(1)

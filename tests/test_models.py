@@ -106,7 +106,7 @@ def test_a_point_of_the_wrong_dimension():
     ("points", "message"),
     [
         (np.ones(3), r"points: expected shape \(n, d\), got \(3,\)"),
-        (np.ones((3, 1)), "expected a spread along every axis"),
+        (np.ones((3, 1)), "expected variation along every axis"),
     ],
 )
 def test_normalization_of_what_cannot_be(points, message):

@@ -1,5 +1,6 @@
 """The project around the library: what is declared, and what a newcomer meets when something is missing."""
 
+import inspect
 import os
 import re
 import shutil
@@ -13,6 +14,7 @@ import optax
 import pytest
 
 import pinnntk_lib as pn
+from pinnntk_lib import experiments, plotting, widgets
 
 ROOT = Path(__file__).parents[1]
 
@@ -137,6 +139,35 @@ def test_every_public_name_has_an_example():
     """They are run as tests."""
     public = [getattr(pn, name) for name in pn.__all__] + [getattr(pn.limit, name) for name in pn.limit.__all__]
     assert [thing.__name__ for thing in public if callable(thing) and ">>>" not in thing.__doc__] == []
+
+
+def public_functions():
+    """Every public function and method, as ``(name, function)``: what ``mypy --strict`` of a user sees."""
+    fronts = [pn, pn.limit, pn.problems, pn.operators, pn.models, pn.training, experiments, plotting, widgets]
+    for front in fronts:
+        for name in front.__all__:
+            thing = getattr(front, name)
+            if inspect.isclass(thing):
+                for method, value in vars(thing).items():
+                    function = getattr(value, "fget", getattr(value, "func", value))
+                    if method[0] == "_" and method not in ("__init__", "__call__"):
+                        continue
+                    if inspect.isfunction(function) and function.__module__ != "typing":
+                        yield f"{front.__name__}.{name}.{method}", function
+            elif inspect.isfunction(thing):
+                yield f"{front.__name__}.{name}", thing
+
+
+def test_every_public_signature_is_typed():
+    untyped = []
+    for name, function in public_functions():
+        signature = inspect.signature(function)
+        given = [p.annotation for p in signature.parameters.values() if p.name not in ("self", "_")]
+        # dataclasses write their own __init__, which returns None
+        returned = signature.return_annotation
+        if inspect.Parameter.empty in (*given, returned):
+            untyped.append(name)
+    assert untyped == []
 
 
 def test_the_examples_for_contributors_work():

@@ -1,67 +1,215 @@
-"""The directive ``architecture``: the library's rooms and the arrows between them, read from its imports."""
+"""The directive `architecture`: the library's rooms and the arrows between them, read from its imports and drawn."""
 
 import ast
+import re
+from html import escape
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.util.docutils import SphinxDirective
+
 PACKAGE = "pinnntk_lib"
+FRONT, FOUNDATION = "__init__", "foundation"
 
 
 def room_of(module: str) -> str:
-    """The room of a module: the folder or the file right below the package; what begins with an underscore there
-    is the foundation that every room stands on."""
+    """The folder or file right below the package that a module belongs to.
+
+    Private files there, and the version, are the foundation that every room stands on.
+    """
     parts = module.split(".")
-    name = parts[1] if len(parts) > 1 else "__init__"
+    name = parts[1] if len(parts) > 1 else FRONT
     private = name.startswith("_") and not name.startswith("__")
-    return "foundation" if private or name == "version" else name
+    return FOUNDATION if private or name == "version" else name
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """The package's modules by their dotted names."""
+    found = {}
+    for file in sorted((root / PACKAGE).rglob("*.py")):
+        parts = file.relative_to(root).with_suffix("").parts
+        found[".".join(p for p in parts if p != "__init__")] = file
+    return found
 
 
 def imports(root: Path) -> list[tuple[str, str]]:
-    """Every import of the package's own modules by each other, wherever it stands in a file.
+    """Every import of one of the package's modules by another, wherever it stands in a file.
 
     Returns:
-        ``[(importing module, imported module)]`` by their dotted names; a name that is imported from a package counts
-        as a module where there is one of that name.
+        `[(importing module, imported module)]`. A name imported from a package counts as a module if there is one.
+
+    Raises:
+        ValueError: if an import is relative, and so hides what it imports.
     """
-    modules = {}
-    for file in sorted((root / PACKAGE).rglob("*.py")):
-        parts = file.relative_to(root).with_suffix("").parts
-        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
-        modules[name] = file
-    found = []
-    for name, file in modules.items():
+    files, found = modules(root), []
+    for name, file in files.items():
         for node in ast.walk(ast.parse(file.read_text("utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.level == 0:
-                base = node.module
-                targets = [
-                    f"{base}.{alias.name}"
-                    if f"{base}.{alias.name}" in modules
-                    else base
-                    for alias in node.names
-                ]
-            elif isinstance(node, ast.ImportFrom):
-                raise ValueError(f"{file}: expected absolute imports")
+            if isinstance(node, ast.ImportFrom):
+                if node.level:
+                    raise ValueError(f"{file}: expected absolute imports")
+                names = [f"{node.module}.{n.name}" for n in node.names]
+                targets = [n if n in files else node.module for n in names]
             elif isinstance(node, ast.Import):
-                targets = [alias.name for alias in node.names]
+                targets = [n.name for n in node.names]
             else:
                 continue
             found += [
-                (name, target)
-                for target in targets
-                if target.split(".")[0] == PACKAGE
+                (name, target) for target in targets if target in files
             ]
     return found
 
 
 def arrows(root: Path) -> set[tuple[str, str]]:
-    """``{(importing room, imported room)}``."""
+    """`{(importing room, imported room)}`."""
     pairs = {(room_of(a), room_of(b)) for a, b in imports(root)}
     return {(a, b) for a, b in pairs if a != b}
 
 
 def private_imports(root: Path) -> list[tuple[str, str]]:
-    """The imports that reach past a room's front, as :func:`imports` gives them."""
+    """The imports that reach past another room's front, as `imports` returns them."""
     return [
         (a, b)
         for a, b in imports(root)
         if b.count(".") > 1 and room_of(a) != room_of(b)
     ]
+
+
+def summary(root: Path, room: str) -> str:
+    """The first sentence of a room's docstring, as Markdown."""
+    file = root / PACKAGE / room
+    file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
+    text = ast.get_docstring(ast.parse(file.read_text("utf-8")))
+    sentence = re.split(r"(?<=[.:])\s", text, maxsplit=1)[0].rstrip(":.")
+    return re.sub(r":\w+:`~?(?:[\w.]+\.)?(\w+)`", r"`\1`", sentence).replace(
+        "``", "`"
+    )
+
+
+class Plan:
+    """Where each room stands in the picture, the front and the foundation apart.
+
+    Attributes:
+        imports: `{room: the rooms it imports}`.
+        direct: the arrows that do not follow from others.
+        floor: `{room: number of floors below it}`.
+        column: `{room: its column}`; each column is a chain of arrows, the longest first.
+    """
+
+    def __init__(self, root: Path):
+        rooms = {room_of(m) for m in modules(root)} - {FRONT, FOUNDATION}
+        self.imports = {room: [] for room in sorted(rooms)}
+        for a, b in sorted(arrows(root)):
+            if {a, b} <= rooms:
+                self.imports[a].append(b)
+        self.floor, self._reaches = {}, {}
+        for room in self.imports:
+            self._visit(room)
+        self.direct = [
+            (a, b)
+            for a, others in self.imports.items()
+            for b in others
+            if not any(b in self._reaches[c] for c in others)
+        ]
+        self.column, taken = {}, []
+        while len(self.column) < len(rooms):
+            chain = self._longest_chain()
+            floors = {self.floor[room] for room in chain}
+            free = (
+                i for i, of_one in enumerate(taken) if not of_one & floors
+            )
+            column = next(free, len(taken))
+            taken[column:] = [*taken[column:]] or [set()]
+            taken[column] |= floors
+            self.column |= dict.fromkeys(chain, column)
+
+    def _visit(self, room):
+        if room not in self.floor:
+            others = self.imports[room]
+            for other in others:
+                self._visit(other)
+            self.floor[room] = max(
+                (self.floor[b] + 1 for b in others), default=0
+            )
+            self._reaches[room] = {*others}.union(
+                *(self._reaches[b] for b in others)
+            )
+
+    def _longest_chain(self):
+        """The longest chain of direct arrows through rooms that have no column yet."""
+        longest = {}
+        for room in sorted(self.floor, key=self.floor.__getitem__):
+            if room not in self.column:
+                tails = [
+                    longest.get(b, []) for a, b in self.direct if a == room
+                ]
+                longest[room] = [room, *max(tails, key=len, default=[])]
+        return max(longest.values(), key=len)
+
+
+WIDE, HIGH, COLUMN, FLOOR, EDGE = 104, 34, 136, 66, 8
+
+
+def svg(root: Path) -> str:
+    """The picture: the front above, the foundation below, rooms between, and an arrow from each to what it imports.
+
+    An arrow that follows from others is left out: the table has them all.
+    """
+    plan = Plan(root)
+    top = max(plan.floor.values())
+    width = 2 * EDGE + COLUMN * max(plan.column.values()) + WIDE
+    height = 2 * EDGE + FLOOR * (top + 2) + HIGH
+
+    def corner(room):
+        x = EDGE + COLUMN * plan.column[room]
+        return x, EDGE + FLOOR * (top - plan.floor[room] + 1)
+
+    def box(x, y, w, label):
+        return (
+            f'<rect x="{x}" y="{y}" width="{w}" height="{HIGH}" rx="6"/>'
+            f'<text x="{x + w / 2}" y="{y + HIGH / 2 + 4}">{escape(label)}</text>'
+        )
+
+    def arrow(a, b):
+        (ax, ay), (bx, by) = corner(a), corner(b)
+        points = [(ax + WIDE / 2, ay + HIGH)]
+        if plan.floor[a] - plan.floor[b] > 1:  # around the boxes between
+            gap = min(ax, bx) + WIDE + (COLUMN - WIDE) / 2
+            points += [(gap, ay + FLOOR), (gap, by - FLOOR + HIGH)]
+        points.append((bx + WIDE / 2, by - 2))
+        path = " ".join(f"{x:g},{y:g}" for x, y in points)
+        return f'<polyline points="{path}" marker-end="url(#pn-arrow)"/>'
+
+    bar = width - 2 * EDGE
+    boxes = [box(EDGE, EDGE, bar, f"import {PACKAGE} as pn")]
+    boxes += [box(*corner(room), WIDE, room) for room in plan.floor]
+    boxes.append(box(EDGE, height - EDGE - HIGH, bar, FOUNDATION))
+    said = "; ".join(f"{a} imports {b}" for a, b in plan.direct)
+    return f"""<svg class="pn-architecture" viewBox="0 0 {width} {height}" role="img" aria-labelledby="pn-rooms">
+<title id="pn-rooms">The rooms of the library, and the arrows between them: {escape(said)}.</title>
+<defs><marker id="pn-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+<path d="M0 0 8 4 0 8z"/></marker></defs>
+<g>{"".join(arrow(a, b) for a, b in plan.direct)}</g><g>{"".join(boxes)}</g></svg>"""
+
+
+def table(root: Path) -> str:
+    """Each room, what it is, and what it imports, as a table in Markdown."""
+    plan = Plan(root)
+    rows = ["| Room | What it is | Imports |", "| --- | --- | --- |"]
+    for room in sorted(plan.floor, key=lambda r: (-plan.floor[r], r)):
+        others = ", ".join(f"`{other}`" for other in plan.imports[room])
+        rows.append(
+            f"| `{room}` | {summary(root, room)} | {others or 'none'} |"
+        )
+    return "\n".join(rows)
+
+
+class Architecture(SphinxDirective):
+    def run(self):
+        root = Path(self.env.srcdir)
+        picture = nodes.raw("", svg(root), format="html")
+        return [picture, *self.parse_text_to_nodes(table(root))]
+
+
+def setup(app):
+    app.add_directive("architecture", Architecture)
+    return {"parallel_read_safe": True}

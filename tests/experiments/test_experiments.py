@@ -55,7 +55,7 @@ def test_a_directory_keeps_its_run(tmp_path):
     experiments.run("poisson1d-width10", steps=10, out=tmp_path, progress=False)
     before = (tmp_path / "record.json").read_bytes()
     for arguments in ({}, {"resume": True, "seed": 1}):
-        with pytest.raises(ValueError, match=r"out: .* has a run of poisson1d-width10, seed 0; go on with that"):
+        with pytest.raises(ValueError, match=r"out: .* holds a run of poisson1d-width10, seed 0; continue that run"):
             experiments.run("poisson1d-width10", steps=20, out=tmp_path, progress=False, **arguments)
     assert (tmp_path / "record.json").read_bytes() == before
 

@@ -52,6 +52,6 @@ check(poisson, wide, {"u": 4, "r": 5}, "jacobian", line, 20_000)  # 9 rows: not 
 if not distributed:  # each takes ten seconds to compile
     check(wave, deep, {"u": 10, "ut": 7, "r": 23}, "auto", line, 2**30)
     check(wave, deep, {"u": 8, "ut": 8, "r": 16}, "structured", line, 2**30, {"u": 3, "ut": 2, "r": 5})
-    with pytest.raises(ValueError, match=r"memory: expected at least \d+ bytes a device"):
+    with pytest.raises(ValueError, match=r"memory: expected at least \d+ bytes per device"):
         check(wave, deep, 8, "auto", line, 1000)
 print("sharded kernels agree")

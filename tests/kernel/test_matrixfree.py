@@ -83,7 +83,7 @@ def test_bad_vectors(wave, vector, error, message):
 
 
 @pytest.mark.parametrize(
-    ("count", "message"), [(21, "less than the kernel's 21 rows, got 21"), (0, "positive integer")]
+    ("count", "message"), [(21, "fewer than the kernel's 21 rows, got 21"), (0, "positive integer")]
 )
 def test_bad_counts(wave, count, message):
     model, params, problem, points = wave

@@ -262,9 +262,11 @@ def test_systems(method):
 def test_undeclared_and_misdeclared_systems():
     params, apply = three_outputs()
     points = {"flow": jnp.ones((2, 2))}
-    with pytest.raises(ValueError, match=r"scalar, got shape \(3,\).*declare several outputs by pinnntk_lib.System"):
+    with pytest.raises(ValueError, match=r"scalar, got shape \(3,\).*declare several outputs with pinnntk_lib.System"):
         pn.ntk(apply, params, {"flow": stokes}, points)
-    with pytest.raises(ValueError, match=r"conditions\['flow'\]: expected shape \(2,\), as System says, got \(3,\)"):
+    with pytest.raises(
+        ValueError, match=r"conditions\['flow'\]: expected shape \(2,\), as declared by System, got \(3,\)"
+    ):
         pn.ntk(apply, params, {"flow": pn.System(stokes, 2)}, points)
     with pytest.raises(ValueError, match="outputs: expected a positive integer, got 0"):
         pn.System(stokes, 0)
@@ -385,7 +387,7 @@ def bad(**changes):
         (
             bad(points=lambda m, p, q, x: {**x, "r": jnp.ones((3, 2))}),
             ValueError,
-            "points: expected one dimension d for all",
+            "points: expected the same dimension d for all conditions",
         ),
         (
             bad(points=lambda m, p, q, x: {k: jnp.ones((3, 2)) for k in x}),

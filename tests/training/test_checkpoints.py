@@ -60,7 +60,7 @@ def test_single_precision_stays_single(poisson, tmp_path):
 
 def test_another_runs_directory_is_not_overwritten(poisson, tmp_path):
     train(poisson, 20, checkpoints=tmp_path)
-    with pytest.raises(ValueError, match=r"checkpoints: .* holds a run, up to step 20; pass it as resume"):
+    with pytest.raises(ValueError, match=r"checkpoints: .* already holds a run up to step 20; pass it as resume"):
         train(poisson, 40, checkpoints=tmp_path)
 
 
@@ -68,7 +68,7 @@ def test_a_checkpoint_of_another_network(poisson, tmp_path):
     train(poisson, 20, checkpoints=tmp_path)
     _, _, problem, points = poisson
     model = pn.MLP(width=5)
-    with pytest.raises(ValueError, match=r"resume: expected the checkpoint of a run with .*float64\[5, 1\].*it has"):
+    with pytest.raises(ValueError, match=r"resume: expected the checkpoint of a run with .*float64\[5, 1\].*, got"):
         train((model, model.init(jax.random.key(0)), problem, points), 40, resume=tmp_path)
 
 
@@ -147,7 +147,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_good(poisson, tmp
             file.unlink()
         else:
             file.write_bytes({"flip": content, "cut": content[: len(content) // 2], "empty": b""}[damage])
-    with pytest.raises(pn.CheckpointError, match=rf"{newest} is damaged .*; delete {newest} to go on from step 20"):
+    with pytest.raises(pn.CheckpointError, match=rf"{newest} is damaged .*; delete {newest} to resume from step 20"):
         train(poisson, 60, resume=tmp_path)
     subprocess.run(["rm", "-r", newest], check=True)
     assert same_run(whole, train(poisson, 60, resume=tmp_path))
@@ -192,7 +192,7 @@ def test_a_full_disk_loses_nothing(poisson, tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     message = str(caught.value)
     assert "the checkpoint of step 40 could not be written" in message
-    assert "the one of step 20 is whole" in message
+    assert "the checkpoint of step 20 is intact" in message
     assert caught.value.result.history["step"].tolist() == [0, 10, 20, 30, 40]
     whole = train(setup, 60)
     assert same_run(whole, train(setup, 60, resume=tmp_path))

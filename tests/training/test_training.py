@@ -69,7 +69,7 @@ def test_snapshots_and_measures(poisson):
     assert same(result.snapshots[30], result.params)
     assert result.history["K"].shape == (5, 20, 20)
     assert same(result.history["K"][2], kernel(result.snapshots[15])["K"])
-    with pytest.raises(ValueError, match=r"measure: expected the columns so far, \[.*'K'\], got"):
+    with pytest.raises(ValueError, match=r"measure: expected the columns of earlier rows, \[.*'K'\], got"):
         train(poisson, 40, log_every=10, resume=result)
 
 
@@ -212,7 +212,7 @@ def test_compiled_code_is_shared(poisson):
         ({"weights": {"u": 1.0, "r": "2"}}, TypeError, r"weights\['r'\]: expected a finite number, got '2'"),
         ({"weights": 3.0}, TypeError, "weights: expected {name: positive number} or a weighting, got 3.0"),
         ({"points": {"u": jnp.ones((2, 1))}}, ValueError, r"points: expected the conditions \['u', 'r'\], got missing"),
-        ({"points": lambda key: {}}, ValueError, "key: expected a JAX random key, since points is a function of one"),
+        ({"points": lambda key: {}}, ValueError, "key: expected a JAX random key, since points is a function, got None"),
         (
             {"points": lambda key: {}, "key": jax.random.key(0)},
             ValueError,
@@ -295,6 +295,6 @@ def test_a_loss_that_is_not_finite_at_the_start(poisson):
     root = pn.Condition(lambda u, x: pn.dd(lambda y: jnp.sqrt(y[0]) * u(y), 0)(x), lambda x: 0.0, lambda n, key: None)
     broken = pn.Problem({"u": problem.conditions["u"], "root": root}, (0.0,), (1.0,))
     with pytest.raises(
-        ValueError, match=r"problem.conditions\['root'\]: expected a finite loss to start from, got (nan|inf)"
+        ValueError, match=r"problem.conditions\['root'\]: expected a finite initial loss, got (nan|inf)"
     ):
         pn.train(model.apply, params, broken, {"u": points["u"], "root": points["r"]}, optax.sgd(1e-5), 10)
