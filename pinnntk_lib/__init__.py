@@ -1,6 +1,6 @@
-"""The neural tangent kernel of physics-informed neural networks, and training that uses it.
+"""Neural tangent kernels of physics-informed neural networks, and training methods that use them.
 
-Data flows one way: problems -> residuals -> (training | ntk -> spectra -> weighting).
+Data flows one way: problems -> residuals -> (training | kernel -> spectra -> (weights | diagnosis)).
 """
 
 from pinnntk_lib import limit, models, operators, problems

@@ -1,4 +1,4 @@
-"""``python -m pinnntk_lib list`` and ``python -m pinnntk_lib run NAME``: the paper's experiments."""
+"""Command line for the paper's experiments: ``python -m pinnntk_lib list`` and ``python -m pinnntk_lib run NAME``."""
 
 import argparse
 import signal
@@ -12,15 +12,15 @@ from pinnntk_lib.training import CheckpointError, DivergenceError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pinnntk_lib", description="The paper's experiments.")
+    parser = argparse.ArgumentParser(prog="python -m pinnntk_lib", description="Run the paper's experiments.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="the experiments, a line each")
-    running = commands.add_parser("run", help="run one and write its directory")
-    running.add_argument("name", help="as the list has it")
-    running.add_argument("--seed", type=int, default=0, help="of the initial parameters and the batches (0)")
-    running.add_argument("--steps", type=int, help="the last step (the paper's)")
-    running.add_argument("--resume", action="store_true", help="go on from the last checkpoint, if there is one")
-    running.add_argument("--out", help="the directory (runs/NAME-seedSEED)")
+    commands.add_parser("list", help="list the experiments, one per line")
+    running = commands.add_parser("run", help="run an experiment and write its output directory")
+    running.add_argument("name", help="name of the experiment, as printed by 'list'")
+    running.add_argument("--seed", type=int, default=0, help="seed of the initial parameters and batches (default: 0)")
+    running.add_argument("--steps", type=int, help="number of the last step (default: the paper's)")
+    running.add_argument("--resume", action="store_true", help="resume from the last checkpoint, if there is one")
+    running.add_argument("--out", help="output directory (default: runs/NAME-seedSEED)")
     options = parser.parse_args(arguments)
     return list_experiments() if options.command == "list" else run_experiment(options)
 
@@ -33,7 +33,7 @@ def list_experiments() -> int:
 
 
 def run_experiment(options: argparse.Namespace) -> int:
-    # A scheduler's SIGTERM ends a run as Ctrl-C does: with a checkpoint.
+    # Let a scheduler's SIGTERM stop a run as Ctrl-C does: with a checkpoint.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     if options.name in EXPERIMENTS:
         jax.config.update("jax_enable_x64", EXPERIMENTS[options.name].float64)
@@ -49,7 +49,7 @@ def run_experiment(options: argparse.Namespace) -> int:
     state = "stopped" if result.interrupted else "done"
     print(f"{state} at step {int(result.state.step)}, error {result.history['error'][-1]:.3g}: {out}")
     if result.interrupted:
-        print("go on with --resume")
+        print("run again with --resume to continue")
         return 130
     return 0
 

@@ -1,4 +1,4 @@
-"""Checks of what users pass in: one sentence that names the argument, its value and what was expected."""
+"""Checks of user input. Every error message names the argument, what was expected and what was given."""
 
 import math
 import numbers
@@ -13,7 +13,7 @@ from pinnntk_lib._types import Apply, Operator, Params
 
 
 def check_count(name: str, value: Any) -> int:
-    """``value`` as a positive int."""
+    """Return ``value`` as a positive int, or raise an error."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected a positive integer, got {value!r}")
     if value < 1:
@@ -22,7 +22,7 @@ def check_count(name: str, value: Any) -> int:
 
 
 def check_finite(name: str, value: Any) -> float:
-    """``value`` as a finite float."""
+    """Return ``value`` as a finite float, or raise an error."""
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name}: expected a finite number, got {value!r}")
     if not math.isfinite(value):
@@ -31,14 +31,14 @@ def check_finite(name: str, value: Any) -> float:
 
 
 def check_positive(name: str, value: Any) -> float:
-    """``value`` as a positive, finite float."""
+    """Return ``value`` as a positive, finite float, or raise an error."""
     if check_finite(name, value) <= 0:
         raise ValueError(f"{name}: expected a positive number, got {value}")
     return float(value)
 
 
 def check_params(params: Params) -> None:
-    """Every leaf is a floating-point array without NaN or infinity (values are looked at only outside ``jit``)."""
+    """Check that every leaf is a floating-point array and, outside ``jit``, that its values are finite."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
     if not leaves:
         raise ValueError("params: expected a pytree with at least one array, got none")
@@ -52,7 +52,7 @@ def check_params(params: Params) -> None:
 
 
 def check_operators(conditions: Any) -> dict[str, Operator]:
-    """``{name: operator}`` from a Problem or from such a mapping."""
+    """Return ``{name: operator}`` from a Problem or a mapping."""
     operators = getattr(conditions, "operators", conditions)
     if not isinstance(operators, Mapping) or not all(callable(op) for op in operators.values()):
         raise TypeError(f"conditions: expected a Problem or {{name: operator(u, x)}}, got {conditions!r}")
@@ -62,7 +62,7 @@ def check_operators(conditions: Any) -> dict[str, Operator]:
 
 
 def check_names(name: str, given: Iterable[str], expected: Iterable[str]) -> None:
-    """The same condition names on both sides."""
+    """Check that the given condition names are the expected ones, in any order."""
     unknown, missing = [n for n in given if n not in expected], [n for n in expected if n not in given]
     if unknown or missing:
         said = [f"{words} {names}" for words, names in (("unknown", unknown), ("missing", missing)) if names]
@@ -70,7 +70,7 @@ def check_names(name: str, given: Iterable[str], expected: Iterable[str]) -> Non
 
 
 def check_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:
-    """``{name: positive number}`` with the conditions' names, in their order; all 1 if None."""
+    """Return ``{name: positive number}`` in the order of the conditions; all 1 if ``weights`` is None."""
     if weights is None:
         return dict.fromkeys(names, 1.0)
     if not isinstance(weights, Mapping):
@@ -80,7 +80,7 @@ def check_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:
 
 
 def check_points(points: Any, names: Iterable[str], name: str = "points") -> dict[str, jax.Array]:
-    """``{name: (n, d) array}`` with the conditions' names, in their order; one d for all, and finite."""
+    """Return ``{name: (n, d) array}`` in the order of the conditions; d must be the same for all, values finite."""
     if not isinstance(points, Mapping):
         raise TypeError(f"{name}: expected {{name: (n, d) array}}, got {type(points).__name__}")
     check_names(name, points, names)
@@ -95,14 +95,14 @@ def check_points(points: Any, names: Iterable[str], name: str = "points") -> dic
             raise ValueError(f"{where}: expected finite coordinates, got NaN or infinity")
     shapes = {condition: x.shape for condition, x in points.items()}
     if len({d for _, d in shapes.values()}) > 1:
-        raise ValueError(f"{name}: expected one dimension d for all, got {shapes}")
+        raise ValueError(f"{name}: expected the same dimension d for all conditions, got {shapes}")
     return points
 
 
 def check_other_points(other_points: Any, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """A second set of points, of some of the conditions, as :func:`check_points` checks them."""
+    """Return a second set of points, for some or all of the conditions, checked by :func:`check_points`."""
     names = list(points)
-    if isinstance(other_points, Mapping):  # some of the conditions will do
+    if isinstance(other_points, Mapping):  # a subset of the conditions is enough
         names = [name for name in points if name in other_points] or names
     others = check_points(other_points, names, name="other_points")
     d, other = (next(iter(p.values())).shape[1] for p in (points, others))
@@ -112,7 +112,7 @@ def check_other_points(other_points: Any, points: Mapping[str, jax.Array]) -> di
 
 
 def check_conditions(apply: Apply, params: Params, operators: Mapping[str, Operator], point: Any) -> None:
-    """Every operator returns a real scalar at a point (d,), or as many numbers as it says; found without computing."""
+    """Check by abstract evaluation that every operator returns a scalar, or its declared outputs, at a point (d,)."""
     model = _traced_shape(apply, params, point, f"apply(params, x) at x of shape {point.shape}")
     for name, operator in operators.items():
         what = f"conditions[{name!r}] at x of shape {point.shape}"
@@ -121,10 +121,10 @@ def check_conditions(apply: Apply, params: Params, operators: Mapping[str, Opera
         if outputs is None and shape != ():
             raise ValueError(
                 f"conditions[{name!r}]: expected an operator that returns a scalar, got shape {shape}"
-                f" (from a model that returns shape {model}); declare several outputs by pinnntk_lib.System"
+                f" (the model returns shape {model}); declare several outputs with pinnntk_lib.System"
             )
         if outputs is not None and shape != (outputs,):
-            raise ValueError(f"conditions[{name!r}]: expected shape ({outputs},), as System says, got {shape}")
+            raise ValueError(f"conditions[{name!r}]: expected shape ({outputs},), as declared by System, got {shape}")
 
 
 def _traced_shape(f, params, point, what):

@@ -1,4 +1,4 @@
-"""Former names, which work for one more release."""
+"""Former names, accepted with a warning for one more release."""
 
 import warnings
 from collections.abc import Callable
@@ -9,13 +9,13 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def renamed_keywords(**new_names: str) -> Callable[[F], F]:
-    """A decorator of a function or a class that accepts keywords by their former names, and warns.
+    """Return a decorator that lets a function or class accept keywords by their former names, with a warning.
 
     Args:
-        new_names: ``former="new"``.
+        new_names: the renamed keywords, as ``former="new"``.
 
     Raises:
-        TypeError: on a call that gives both names.
+        TypeError: when the decorated object is called with both names.
 
     Example:
         >>> @renamed_keywords(tries="max_tries")
@@ -51,6 +51,6 @@ def renamed_keywords(**new_names: str) -> Callable[[F], F]:
 
 
 def warn_of(former: str, new: str, stacklevel: int) -> None:
-    """Warns that a name has changed; ``stacklevel`` as seen from the caller of this function."""
+    """Warn that a name has changed; ``stacklevel`` is 2 for the caller of this function, 3 for its caller."""
     message = f"{former} is now {new!r}; the former name will be removed in the next release"
     warnings.warn(message, DeprecationWarning, stacklevel=stacklevel)

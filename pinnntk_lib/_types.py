@@ -1,4 +1,4 @@
-"""Types that signatures share."""
+"""Type aliases shared by signatures."""
 
 from collections.abc import Callable
 from typing import Any

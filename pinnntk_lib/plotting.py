@@ -1,6 +1,7 @@
-"""Pictures of training and of kernels, in one style that is safe for the colour-blind.
+"""Plots of training and of kernels, in one colour-blind-safe style.
 
-``plt.style.use(plotting.STYLE)`` sets it. Every function draws into the axes it is given and returns them.
+``plt.style.use(plotting.STYLE)`` selects the style. A function that takes ``ax`` draws into these axes, or into the
+current ones if None, and returns them.
 """
 
 import base64
@@ -29,7 +30,7 @@ __all__ = ["STYLE", "field", "figures_html", "losses", "solution", "spectrum", "
 
 STYLE = str(files("pinnntk_lib") / "pinnntk.mplstyle")
 
-# A condition looks the same in every figure, told apart by line as well as by colour.
+# A condition looks the same in every figure, and differs from the others in line style as well as in colour.
 _LOOK = {
     "u": {"color": "#0072B2", "linestyle": "-"},
     "r": {"color": "#D55E00", "linestyle": "--"},
@@ -39,11 +40,11 @@ _OTHER = {"linestyle": ":"}
 
 
 def losses(history: Mapping[str, Any], ax: Axes | None = None, divergence: DivergenceError | None = None) -> Axes:
-    """The loss of every condition against the step, on logarithmic axes (the first row, step 0, at 1).
+    """Plot the loss of every condition against the step, on logarithmic axes; step 0 is drawn at 1.
 
     Args:
-        divergence: the :class:`~pinnntk_lib.training.DivergenceError` that ended the run, if one did: a dotted line
-            leads to the losses at which it was stopped.
+        divergence: the :class:`~pinnntk_lib.training.DivergenceError` that ended the run, if any. A dotted line leads
+            to the losses at which the run was stopped.
     """
     ax = ax or plt.gca()
     steps = np.maximum(history["step"], 1)
@@ -58,7 +59,7 @@ def losses(history: Mapping[str, Any], ax: Axes | None = None, divergence: Diver
 
 
 def weights(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
-    """The weight of every condition against the step, on a logarithmic vertical axis."""
+    """Plot the weight of every condition against the step, on a logarithmic vertical axis."""
     ax = ax or plt.gca()
     for name, values in history["weights"].items():
         ax.semilogy(history["step"], values, label=rf"$\lambda_{{{name}}}$", **line_look(name))
@@ -68,7 +69,7 @@ def weights(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
 
 
 def solution(apply: Apply, params: Params, problem: Problem, ax: Axes | None = None, points: int = 400) -> Axes:
-    """A one-dimensional network beside the exact solution.
+    """Plot a network of one input together with the exact solution, if there is one.
 
     Raises:
         ValueError: if the problem has more than one dimension.
@@ -93,15 +94,17 @@ def field(
     vmax: float | None = None,
     labels: tuple[str, str] = ("$t$", "$x$"),
 ) -> Axes:
-    """A function of two variables as a map, blue below zero and red above; ``ax.collections[0]`` is for a colour bar.
+    """Plot a function of two variables as a colour map, blue below zero and red above.
+
+    For a colour bar, pass ``ax.collections[0]`` to Matplotlib.
 
     Args:
-        values: (n, n) or (n * n,), at ``problem.grid(n)``.
-        vmax: the absolute value at the ends of the colour scale; the largest if None.
-        labels: of the first variable, drawn across, and of the second, upwards.
+        values: values at ``problem.grid(n)``, of shape (n, n) or (n * n,).
+        vmax: absolute value at the ends of the colour scale; the largest absolute value if None.
+        labels: axis labels of the first variable (horizontal) and the second (vertical).
 
     Raises:
-        ValueError: if the problem has not two dimensions, or the values are not those of a square grid.
+        ValueError: if the problem is not two-dimensional, or the shape of the values is not that of a square grid.
     """
     if problem.dim != 2:
         raise ValueError(f"problem: expected two dimensions, got {problem.dim}")
@@ -119,17 +122,17 @@ def field(
 
 
 def spectrum(K: NTK, ax: Axes | None = None, names: Iterable[str] | None = None, suffix: str = "", **look: Any) -> Axes:
-    """Eigenvalues of the diagonal blocks against their rank, on logarithmic axes, down to rounding.
+    """Plot the eigenvalues of the diagonal blocks against their rank, on logarithmic axes, down to rounding error.
 
     Args:
-        names: the conditions to show; all if None.
-        suffix: added to each label.
+        names: conditions to show; all if None.
+        suffix: text added to each label.
         look: line properties that override the condition's own.
     """
     ax = ax or plt.gca()
     for name in K.names if names is None else names:
         eigenvalues = np.asarray(K.eigvalsh(name))
-        # Below this an eigenvalue is rounding, and may be negative.
+        # Eigenvalues below this level are rounding error and may be negative.
         kept = eigenvalues[eigenvalues > len(eigenvalues) * np.finfo(eigenvalues.dtype).eps * eigenvalues[0]]
         label = rf"$K_{{{name}{name}}}${suffix}"
         ax.loglog(np.arange(1, len(kept) + 1), kept, label=label, marker="o", ms=3, **{**line_look(name), **look})
@@ -139,10 +142,12 @@ def spectrum(K: NTK, ax: Axes | None = None, names: Iterable[str] | None = None,
 
 
 def figures_html(figures: Mapping[str, Figure]) -> str:
-    """Figures as HTML images, side by side where there is room and below one another on a phone; they are closed.
+    """Convert figures to HTML images and close them.
+
+    The images stand side by side where there is room, and are stacked on a phone.
 
     Args:
-        figures: ``{alternative text: figure}``, the text saying in a sentence what the picture shows.
+        figures: ``{alternative text: figure}``. The text says in a sentence what the figure shows.
     """
     images = "".join(_image(figure, alt) for alt, figure in figures.items())
     return f'<div style="display:flex;flex-wrap:wrap;gap:0.5em">{images}</div>'
@@ -152,7 +157,7 @@ def _image(figure, alt):
     drawn, buffer = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png")
     plt.close(figure)
-    # A line drawing needs few colours: a palette makes the picture a third of its size.
+    # A line drawing needs few colours, and a palette reduces the file to a third of its size.
     Image.open(drawn).convert("RGB").quantize(64).save(buffer, format="png", optimize=True)
     data = base64.b64encode(buffer.getvalue()).decode()
     style = "flex:1 1 12em;min-width:0;max-width:24em;height:auto"
@@ -160,5 +165,5 @@ def _image(figure, alt):
 
 
 def line_look(name):
-    """How a condition is drawn everywhere: keyword arguments of ``plot``."""
+    """Return the keyword arguments of ``plot`` with which a condition is drawn in every figure."""
     return _LOOK.get(name, _OTHER)

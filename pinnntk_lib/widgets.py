@@ -1,7 +1,7 @@
-"""Widgets that work with a kernel, and without one in the rendered book.
+"""Widgets that work both with a Jupyter kernel and, without one, in the rendered book.
 
-Every picture on the grid is drawn beforehand and stored in the page; the sliders choose among them in the browser.
-With a kernel, a form below computes pictures for values off the grid too.
+The pictures for all slider positions are drawn in advance and stored in the page, and the sliders switch between them
+in the browser. With a Jupyter kernel, a form below also computes pictures for other values.
 """
 
 import html
@@ -13,24 +13,24 @@ import numpy as np
 
 __all__ = ["explorer"]
 
-# As wide as there is room, and no wider: on a phone the pictures come one below the other.
+# As wide as the page and no wider, so that the pictures stack on a phone.
 _WIDE = {"width": "100%"}
 
 
 def explorer(panel: Callable[..., str], values: Mapping[str, Sequence[float]], start: Sequence[int] = (0, 0)) -> w.VBox:
-    """Two sliders over pictures, and a form for values between.
+    """Create two sliders that select a picture, and a form that computes it for other values.
 
     Args:
-        panel: ``(first, second) -> HTML``; called once for each pair of values, and again for each the reader enters.
-            Images in it need alternative text, which :func:`pinnntk_lib.plotting.figures_html` asks for.
-        values: two entries, ``{label: values}``. A label's values are all int, or all float.
-        start: the positions of the two sliders at first.
+        panel: ``(first, second) -> HTML``, called once for each pair of values, and again for each pair that the
+            reader enters. Its images need alternative text, as in :func:`pinnntk_lib.plotting.figures_html`.
+        values: two entries ``{label: values}``. The values of one label are either all int or all float.
+        start: initial positions of the two sliders, as indices into their values.
 
     Returns:
         The widget. Its form has the CSS class ``pn-needs-kernel``, which the book hides.
 
     Raises:
-        ValueError: if there are not two sliders with at least two values each.
+        ValueError: if there are not exactly two labels with at least two values each.
     """
     if len(values) != 2 or any(len(choices) < 2 for choices in values.values()):
         raise ValueError(f"values: expected two labels with at least two values each, got {dict(values)}")
@@ -51,8 +51,8 @@ def explorer(panel: Callable[..., str], values: Mapping[str, Sequence[float]], s
 
 
 def _pages(sliders, pages):
-    """What shows the page that the sliders point to."""
-    if not hasattr(w, "Stack"):  # ipywidgets 7, as on Colab: a kernel is there, and turns the pages
+    """Return a widget that shows the page which the sliders select."""
+    if not hasattr(w, "Stack"):  # ipywidgets 7, as on Colab, where a kernel is present and turns the pages
         page = w.HTML(layout=_WIDE)
 
         def turn(_=None):
@@ -79,7 +79,7 @@ def _pages(sliders, pages):
 
 
 def _form(panel, values):
-    """Number fields, a button, and the page they lead to."""
+    """Return number fields, a button, and the page that the button computes."""
     fields = [_field(label, value) for label, value in values.items()]
     button, page = w.Button(description="Train", tooltip="Train at these values"), w.HTML(layout=_WIDE)
 

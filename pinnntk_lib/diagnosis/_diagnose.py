@@ -1,4 +1,4 @@
-"""Diagnosing a PINN: its kernel, its residuals, and the optimiser's learning rate."""
+"""Diagnosis of a PINN from its kernel, its residuals and its optimiser's learning rate."""
 
 from collections.abc import Mapping
 
@@ -25,22 +25,23 @@ def diagnose(
     before: Diagnosis | None = None,
     memory: int = 2**30,
 ) -> Diagnosis:
-    """Why a PINN does not train, as far as its kernel says.
+    """Use the kernel to diagnose why a PINN does not train.
 
     Args:
         apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.
-        params: its parameters, a pytree of floating-point arrays: those at the start, or reached in training.
-        conditions: a :class:`~pinnntk_lib.Problem`, or ``{name: operator}``; losses, and how long they will take,
-            are reported for a problem only, which has targets.
-        points: ``{name: (n, d) array}``. The rates are means over them: a few hundred of each condition will do.
-        optimizer: the learning rate of gradient descent, or an optax optimiser, which is tried on a made-up gradient
-            to see whether it is gradient descent and at which rate.
-        weights: ``{name: lambda_name}``, those in force; all 1 if None.
-        before: an earlier diagnosis at the same points, to see how far the kernel has moved since.
-        memory: bytes for the kernel's computation, as in :func:`pinnntk_lib.ntk`.
+        params: the model's parameters, a pytree of floating-point arrays, at initialisation or at any point of
+            training.
+        conditions: a :class:`~pinnntk_lib.Problem` or ``{name: operator}``. Losses and their predicted decay are
+            reported only for a problem, because they depend on its targets.
+        points: ``{name: (n, d) array}``. The rates are means over the points, so a few hundred per condition suffice.
+        optimizer: the learning rate of gradient descent, or an optax optimiser. An optimiser is tried on a synthetic
+            gradient to find out whether it is plain gradient descent, and with what learning rate.
+        weights: the present weights, ``{name: lambda_name}``; all 1 if None.
+        before: an earlier diagnosis at the same points, to measure how far the kernel has moved since.
+        memory: approximate memory budget in bytes for computing the kernel, as in :func:`pinnntk_lib.ntk`.
 
     Raises:
-        ValueError, TypeError: if an argument's shape, type, names or values do not fit; the message says which.
+        ValueError, TypeError: if the shape, type, names or values of an argument are wrong; the message says which.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -54,7 +55,7 @@ def diagnose(
     """
     K = ntk(apply, params, conditions, points, memory=memory)
     if before is not None and (not isinstance(before, Diagnosis) or before.K.sizes != K.sizes):
-        raise ValueError(f"before: expected a diagnosis of the same conditions and points, {K.sizes}")
+        raise ValueError(f"before: expected a Diagnosis of the same conditions and points, with sizes {K.sizes}")
     learning_rate, plain = _learning_rate(optimizer, params)
     residuals = None
     if isinstance(conditions, Problem):
@@ -72,14 +73,14 @@ def diagnose(
 
 
 def _learning_rate(optimizer, params):
-    """``(learning rate or None, whether it is plain gradient descent)``."""
+    """Return ``(learning rate or None, whether the optimiser is plain gradient descent)``."""
     if optimizer is None:
         return None, None
     if not hasattr(optimizer, "update"):
         if check_finite("optimizer", optimizer) <= 0:
             raise ValueError(f"optimizer: expected a positive learning rate, got {optimizer}")
         return float(optimizer), True
-    # The same gradient twice, then half of it: gradient descent answers with the same multiple each time.
+    # Try the same gradient twice, then half of it: plain gradient descent multiplies each by the same number.
     sizes = iter(range(1, 10**6))
     gradient = jax.tree.map(lambda leaf: jnp.full(jnp.shape(leaf), 1.0 / next(sizes), jnp.result_type(leaf)), params)
     state = optimizer.init(params)
@@ -88,7 +89,7 @@ def _learning_rate(optimizer, params):
         given = jax.tree.map(lambda g, factor=factor: factor * g, gradient)
         try:
             updates, state = optimizer.update(given, state, params)
-        except TypeError:  # it asks for more than a gradient, as line searches do
+        except TypeError:  # it needs more than a gradient, as a line search does
             return None, False
         pairs = zip(jax.tree.leaves(updates), jax.tree.leaves(given))
         multiples += [float(-u.ravel()[0] / g.ravel()[0]) for u, g in pairs if g.size]

@@ -1,4 +1,4 @@
-"""What the kernel says about a PINN that does not train, in numbers."""
+"""The numbers of a diagnosis."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +15,8 @@ from pinnntk_lib.kernel import NTK
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# A condition lags if its rate is smaller than the largest by this factor: an order of magnitude, as in the paper's
-# statement of the problem. Random starts move the ratio of rates by factors of two or three.
+# A condition lags if its rate is smaller than the largest by at least this factor: an order of magnitude, as in the
+# paper's statement of the problem. Random initialisation alone changes the ratio of rates by a factor of two or three.
 LAG = 10.0
 
 
@@ -31,22 +31,24 @@ FORMER_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class Diagnosis:
-    """What :func:`diagnose` found. ``print`` gives a report of it, :meth:`plot` a figure, :attr:`data` the numbers.
+    """The result of :func:`diagnose`.
 
-    All rates are those of gradient descent on ``sum_i lambda_i mean_i(r^2)``, as :func:`pinnntk_lib.train` does it.
+    ``print`` shows a report, :meth:`plot` draws a figure, and :attr:`data` holds the numbers. All rates refer to
+    gradient descent on ``sum_i lambda_i mean_i(r^2)``, the loss of :func:`pinnntk_lib.train`.
 
     Attributes:
         K: the kernel.
         weights: the present weights, ``{name: lambda_name}``.
-        learning_rate: that of gradient descent; None if none was given, or the optimiser is another one.
-        gradient_descent: whether the optimiser, if one was given, is plain gradient descent.
-        residuals: ``{name: (n_name,)}``; None if the conditions came without targets.
-        num_params: how many parameters there are.
-        drift: ``{name: ||K_aa - K_aa(before)|| / ||K_aa(before)||}`` of each condition's block, and ``"K"`` of the
-            whole; None without an earlier diagnosis.
+        learning_rate: learning rate of gradient descent; None if no optimiser was given or it is not plain gradient
+            descent.
+        gradient_descent: whether the optimiser is plain gradient descent; None if no optimiser was given.
+        residuals: ``{name: (n_name,)}``; None if the conditions have no targets.
+        num_params: number of parameters.
+        drift: ``{name: ||K_aa - K_aa(before)|| / ||K_aa(before)||}``, the relative change of each condition's block,
+            and that of the whole kernel under the name ``"K"``; None without an earlier diagnosis.
 
     Example:
-        A value and its slope, five times as large:
+        Two conditions, on the value and on five times the slope:
 
         >>> import jax, jax.numpy as jnp, pinnntk_lib as pn
         >>> model = pn.MLP(width=20)
@@ -67,25 +69,26 @@ class Diagnosis:
 
     @cached_property
     def traces(self) -> dict[str, float]:
-        """``{name: Tr(K_aa)}``."""
+        """Traces of the diagonal blocks, ``{name: Tr(K_aa)}``."""
         return {name: float(self.K.trace(name)) for name in self.K.names}
 
     @cached_property
     def rates(self) -> dict[str, float]:
-        """The weighted average convergence rates, ``{name: lambda_name Tr(K_aa) / n_name}`` (definition 5.1)."""
+        """Weighted average convergence rates, ``{name: lambda_name Tr(K_aa) / n_name}`` (paper, definition 5.1)."""
         return {name: self.weights[name] * self.traces[name] / n for name, n in self.K.sizes}
 
     @cached_property
     def spectra(self) -> dict[str, np.ndarray]:
-        """The eigenvalues of each condition's block, descending: ``{name: (n_name,)}``."""
+        """Eigenvalues of each condition's block, ``{name: (n_name,)}``, in descending order."""
         blocks = {name: np.asarray(self.K.block(name, name), np.float64) for name in self.K.names}
         return {name: np.linalg.eigvalsh(block)[::-1] for name, block in blocks.items()}
 
     @cached_property
     def eigenvalues(self) -> np.ndarray:
-        """The eigenvalues kappa of the weighted kernel, descending (n,): each mode's rate, per step and learning rate.
+        """Eigenvalues kappa of the weighted kernel, shape (n,), in descending order.
 
-        Those below :attr:`rounding_level` are not known.
+        Each is the decay rate of a mode, per step and unit of learning rate. Those below :attr:`rounding_level` are
+        dominated by rounding error.
         """
         return self._decomposition[0][::-1]
 
@@ -95,16 +98,16 @@ class Diagnosis:
 
     @property
     def rounding_level(self) -> float:
-        """The size of an eigenvalue below which it is rounding."""
+        """Level below which an eigenvalue is dominated by rounding error."""
         return float(len(self.eigenvalues) * jnp.finfo(self.K.matrix.dtype).eps * self.eigenvalues[0])
 
     @property
     def resolved_eigenvalues(self) -> np.ndarray:
-        """The eigenvalues that are not rounding."""
+        """Eigenvalues above :attr:`rounding_level`."""
         return self.eigenvalues[self.eigenvalues > self.rounding_level]
 
     def modes_within(self, factor: float) -> int:
-        """How many modes are as fast as the fastest, or slower by at most this factor."""
+        """Count the modes that are slower than the fastest by at most this factor, the fastest included."""
         return int((self.eigenvalues * factor >= self.eigenvalues[0]).sum())
 
     @property
@@ -113,19 +116,19 @@ class Diagnosis:
 
     @property
     def condition_number(self) -> float:
-        """The largest eigenvalue of the weighted kernel over its smallest, or over :attr:`rounding_level`."""
+        """Largest eigenvalue of the weighted kernel over the smallest, or over :attr:`rounding_level` if larger."""
         return float(self.eigenvalues[0] / self._slowest)
 
     @property
     def largest_stable_learning_rate(self) -> float:
-        """2/kappa_max: gradient descent diverges above it."""
+        """2/kappa_max, above which gradient descent diverges."""
         return float(2.0 / self.eigenvalues[0])
 
     @property
     def time_constants(self) -> tuple[float, float] | None:
-        """Steps in which the fastest and the slowest mode shrink by e; None without a learning rate.
+        """Steps in which the fastest and the slowest mode decay by a factor of e; None without a learning rate.
 
-        Where rounding hides the slowest mode, it takes more steps than said.
+        If the slowest mode is lost in rounding error, its time constant is a lower bound.
         """
         if self.learning_rate is None:
             return None
@@ -133,33 +136,34 @@ class Diagnosis:
 
     @property
     def algorithm_1(self) -> dict[str, float]:
-        """The weights that the paper's Algorithm 1 would give now, as :class:`pinnntk_lib.NTKWeights` has it."""
+        """Weights that the paper's Algorithm 1 would set now, computed as in :class:`pinnntk_lib.NTKWeights`."""
         means = {name: self.traces[name] / n for name, n in self.K.sizes}
         return {name: sum(means.values()) / mean if mean > 0 else 1.0 for name, mean in means.items()}
 
     @cached_property
     def stable_rate_with_algorithm_1(self) -> float:
-        """2/kappa_max with Algorithm 1's weights in place of the present ones."""
+        """Largest stable learning rate, 2/kappa_max, with Algorithm 1's weights instead of the present ones."""
         last = len(self.K.matrix) - 1
         (largest,) = scipy.linalg.eigvalsh(self._weighted(self.algorithm_1), subset_by_index=[last, last])
         return float(2.0 / largest)
 
     @property
     def lagging(self) -> tuple[str, ...]:
-        """The conditions that lag, the slowest first: their rate is a tenth of the largest, or less."""
+        """Conditions whose rate is at most a tenth of the largest, slowest first."""
         slow = [name for name, rate in self.rates.items() if rate * LAG <= max(self.rates.values())]
         return tuple(sorted(slow, key=self.rates.__getitem__))
 
     @property
     def verdict(self) -> str:
-        """ "balanced", or the names of the conditions that lag, the slowest first."""
+        """Either "balanced" or the names of the lagging conditions, slowest first."""
         return ", ".join(self.lagging) or "balanced"
 
     @cached_property
     def steps_to_a_hundredth(self) -> dict[str, float] | None:
-        """Steps of gradient descent until each condition's loss is a hundredth of what it is, if the kernel stayed.
+        """Predicted steps until each condition's loss falls to a hundredth of its present value, ``{name: steps}``.
 
-        ``{name: steps}``, infinite where that takes more than 1e12 of them; None without a learning rate or targets.
+        The prediction is for gradient descent with a constant kernel. It is infinite if more than 1e12 steps are
+        needed, and None without a learning rate or targets.
         """
         if self.learning_rate is None or self.residuals is None:
             return None
@@ -177,7 +181,7 @@ class Diagnosis:
 
     @property
     def limits(self) -> list[str]:
-        """What the numbers do not tell, in sentences."""
+        """Limits of what the numbers show, one sentence each."""
         said = ["The network is of finite width: the kernel is that of these parameters, and training moves it."]
         if self.gradient_descent is False:
             said.append(
@@ -194,7 +198,7 @@ class Diagnosis:
 
     @property
     def data(self) -> dict[str, Any]:
-        """All numbers, as a dictionary of numbers, dictionaries and arrays."""
+        """The results by attribute name, in one dictionary of numbers, strings, dictionaries and arrays."""
         names = (
             "weights learning_rate gradient_descent num_params drift traces rates spectra eigenvalues rounding_level "
             "condition_number largest_stable_learning_rate time_constants algorithm_1 "
@@ -212,17 +216,17 @@ class Diagnosis:
         return report(self)
 
     def plot(self) -> "Figure":
-        """One figure: each condition's weighted spectrum, and the rates now and with Algorithm 1's weights.
+        """Plot each condition's weighted spectrum, and the rates with the present and with Algorithm 1's weights.
 
         Returns:
             The Matplotlib figure.
         """
-        from pinnntk_lib.diagnosis._figure import figure  # Matplotlib, which only a figure needs
+        from pinnntk_lib.diagnosis._figure import figure  # only a figure needs Matplotlib
 
         return figure(self)
 
     def _root(self, weights):
-        """The square roots of D's diagonal, D = 2 lambda_i / n_i."""
+        """Return the square roots of the diagonal of D, whose entries are 2 lambda_i / n_i."""
         return np.concatenate([np.full(n, np.sqrt(2 * weights[name] / n)) for name, n in self.K.sizes])
 
     def _weighted(self, weights):

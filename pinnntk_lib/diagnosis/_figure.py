@@ -8,7 +8,7 @@ from pinnntk_lib import plotting
 
 
 def figure(diagnosis):
-    """Each condition's weighted spectrum, and the rates now and with Algorithm 1's weights."""
+    """Draw each condition's weighted spectrum, and the rates with the present and with Algorithm 1's weights."""
     with plt.style.context(plotting.STYLE):
         drawn, (left, right) = plt.subplots(1, 2, figsize=(9, 3.2))
         floor = float(jnp.finfo(diagnosis.K.matrix.dtype).eps)
@@ -23,7 +23,7 @@ def figure(diagnosis):
             for i, name in enumerate(diagnosis.K.names):
                 look, place = plotting.line_look(name), (weights[name] * means[name], -row)
                 right.plot(*place, "o", color=look.get("color"), label=None)
-                # one above the other, for the points may coincide
+                # stacked, because the points may coincide
                 right.annotate(name, place, (0, 7 + 11 * i), textcoords="offset points", ha="center")
         right.set(title="average convergence rates", xscale="log", ylim=(-1.5, 0.8))
         right.set_yticks([0, -1], ["now", "Algorithm 1"])

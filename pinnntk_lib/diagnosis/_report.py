@@ -4,7 +4,7 @@ import numpy as np
 
 
 def report(diagnosis):
-    """The conditions in a table, what follows from it, and what it does not tell."""
+    """Return the report: a table of the conditions, the findings, and the limits of the diagnosis."""
     limits = [f"- {sentence}" for sentence in diagnosis.limits]
     return "\n".join([*_table(diagnosis), "", *_findings(diagnosis), "", "What this does not tell:", *limits])
 

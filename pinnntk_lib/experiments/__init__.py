@@ -1,8 +1,8 @@
-"""The paper's experiments, named, with the paper's settings: ``python -m pinnntk_lib list``.
+"""The paper's experiments, by name, with the paper's settings; ``python -m pinnntk_lib list`` lists them.
 
-A run leaves a directory that says all about it: ``record.json`` (command, seed, versions, machine, time, results),
-``history.npz``, ``params.npz`` (at the snapshots and at the end), ``kernels.npz`` (at the same steps) and, while it
-may still be resumed, ``checkpoints``. :func:`load` reads it back.
+A run writes a directory that documents it: ``record.json`` (command, seed, versions, machine, time, results),
+``history.npz``, ``params.npz`` (at the snapshots and at the end), ``kernels.npz`` (at the same steps) and
+``checkpoints``, from which the run can be resumed. :func:`load` reads the directory back.
 """
 
 from pinnntk_lib.experiments._paper import (

@@ -19,22 +19,22 @@ from pinnntk_lib.training import NTKWeights, Result, train
 
 @dataclass(frozen=True)
 class Setting:
-    """All that a training run depends on, apart from its seed.
+    """Everything that a training run depends on, except its seed.
 
     Attributes:
         problem: the equation and its conditions.
         model: the network.
-        points: ``{name: (n, d) array}`` or a sampler ``key -> points``.
-        optimizer: from optax.
-        steps: the number of the last step.
-        weights: as for :func:`~pinnntk_lib.training.train`.
-        start: ``(model, key) -> params``.
-        kernel_points: where the kernel is taken, ``{name: (n, d) array}``.
-        snapshots: the steps whose parameters and kernels are kept.
+        points: training points, ``{name: (n, d) array}``, or a sampler ``key -> points``.
+        optimizer: an optax optimiser.
+        steps: number of the last step.
+        weights: weights of the loss components, as in :func:`~pinnntk_lib.training.train`.
+        start: initialisation, ``(model, key) -> params``.
+        kernel_points: points at which the kernel is computed, ``{name: (n, d) array}``.
+        snapshots: steps at which the parameters and the kernel are kept.
         checkpoint_every: steps between checkpoints.
-        test_points: (m, d), where the history's error is measured.
-        final_points: (m, d), where the record's error is measured.
-        track_changes: whether the history has the relative changes of the parameters and of the kernel since step 0.
+        test_points: points (m, d) for the error in the history.
+        final_points: points (m, d) for the error in the record.
+        track_changes: whether the history records the relative changes of the parameters and the kernel since step 0.
     """
 
     problem: Problem
@@ -52,13 +52,14 @@ class Setting:
     track_changes: bool
 
     def train(self, params: Params, key: jax.Array | None = None, steps: int | None = None, **options: Any) -> Result:
-        """:func:`~pinnntk_lib.training.train` with all of this.
+        """Call :func:`~pinnntk_lib.training.train` with this setting.
 
         Args:
-            params: the initial parameters.
-            key: of the batches, where the points are drawn.
-            steps: the number of the last step; the setting's if None.
-            options: more arguments of that function, but for the ones that are settled here.
+            params: initial parameters.
+            key: random key of the batches; needed if ``points`` is a sampler.
+            steps: number of the last step; the setting's if None.
+            options: further keyword arguments of :func:`~pinnntk_lib.training.train`, except those that the setting
+                fixes.
         """
         return train(
             self.model.apply,
@@ -79,9 +80,9 @@ class Experiment:
     """A named experiment.
 
     Attributes:
-        summary: what it is, in a line.
+        summary: one-line description.
         float64: whether ``python -m pinnntk_lib run`` uses double precision.
-        setting: makes the :class:`Setting`, in the precision that is set by then.
+        setting: function that creates the :class:`Setting`, in JAX's precision at the time of the call.
     """
 
     summary: str
@@ -90,30 +91,30 @@ class Experiment:
 
 
 def notebook_start(model: MLP, key: jax.Array) -> list[dict[str, jax.Array]]:
-    """The public notebooks' initial values: weights from N(0, 1/fan-in), biases from N(0, 1).
+    """Initialise a network as in the public notebooks: weights from N(0, 1/fan-in), biases from N(0, 1).
 
     Args:
-        model: a network in standard parameterisation; its sizes are used.
-        key: the random key.
+        model: a network in standard parameterisation, of which only the sizes are used.
+        key: random key.
     """
     drawn = MLP(model.width, model.depth, model.dim).init(key)  # all N(0, 1)
     return [{"W": layer["W"] / math.sqrt(layer["W"].shape[1]), "b": layer["b"]} for layer in drawn]
 
 
 def relative_change(now: Params, start: Params) -> jax.Array:
-    """``||now - start|| / ||start||`` of two pytrees, all leaves together."""
+    """Compute ``||now - start|| / ||start||`` for two pytrees, in the norm over all leaves."""
     now, start = ravel_pytree(now)[0], ravel_pytree(start)[0]
     return jnp.linalg.norm(now - start) / jnp.linalg.norm(start)
 
 
 def start_of(setting: Setting, seed: int) -> tuple[Params, jax.Array]:
-    """A seed's initial parameters, and the key of its batches."""
+    """Return the initial parameters and the random key of the batches for a seed."""
     key = jax.random.key(seed)
     return setting.start(setting.model, key), jax.random.fold_in(key, 1)
 
 
 def _poisson(a=4.0, width=100, steps=40_000, weights=None, notebook=False):
-    """The paper's section 7.1: full-batch gradient descent at 1e-5 on 100 points a condition."""
+    """Return the setting of section 7.1: gradient descent at 1e-5 on all points, 100 per condition."""
     problem = Poisson1D(a)
     points = problem.points(100)
     model = MLP(width, parameterization="standard" if notebook else "ntk", **normalization(points["r"]))
@@ -135,9 +136,9 @@ def _poisson(a=4.0, width=100, steps=40_000, weights=None, notebook=False):
 
 
 def _wave(weights=None):
-    """The paper's section 7.2: Adam on fresh batches of 300 values, 100 velocities and 300 residuals."""
+    """Return the setting of section 7.2: Adam on fresh batches of 300 values, 100 velocities and 300 residuals."""
     problem = Wave1D()
-    # The mean and the standard deviation of uniform points, which the paper estimates from a sample.
+    # The exact mean and standard deviation of uniform points; the paper estimates them from a sample.
     model = MLP(500, depth=3, dim=2, parameterization="standard", shift=0.5, scale=1 / math.sqrt(12))
     return Setting(
         problem=problem,
@@ -148,7 +149,7 @@ def _wave(weights=None):
         weights=weights,
         start=MLP.init,
         kernel_points=problem.points(300),
-        # 100 and 400 as well: the public notebook's spectra of 10,000 and 40,000 are in fact of these
+        # 100 and 400 as well: the public notebook's spectra for 10,000 and 40,000 are in fact from these steps
         snapshots=(0, 100, 400, 1_000, 10_000, 40_000, 80_000),
         checkpoint_every=1_000,
         test_points=problem.grid(50),

@@ -1,4 +1,4 @@
-"""What a record says of its own making, and how arrays and records are written and read."""
+"""Records of runs: their provenance, and how they are written and read."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from pinnntk_lib.version import __version__
 
 
 def provenance(command: str) -> dict[str, Any]:
-    """What a record says of its own making: command, date, versions, machine and precision."""
+    """Return the provenance of a record: command, date, versions, machine and precision."""
     return {
         "command": command,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
@@ -30,14 +30,14 @@ def provenance(command: str) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that a result depends on."""
+    """Return the versions of Python and of the packages that a result depends on."""
     packages = (jax, jaxlib, optax, np)
     found = {package.__name__: package.__version__ for package in packages}
     return {"python": platform.python_version()} | found | {"pinnntk_lib": __version__}
 
 
 def machine() -> dict[str, Any]:
-    """The processor's name, the number of cores, the system and JAX's device: what a record says of a machine."""
+    """Describe this machine: the processor's name, the number of cores, the system and JAX's device."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -50,10 +50,10 @@ def machine() -> dict[str, Any]:
 
 
 def load_record(file: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Reads a run condensed into one ``.npz`` file, as the book's ``data`` folder has them.
+    """Read a run condensed into one ``.npz`` file, as in the book's ``data`` folder.
 
     Returns:
-        What the run's ``record.json`` said, and the file's arrays: the history's columns and what was added to them.
+        The contents of the run's ``record.json``, and the file's arrays: the history's columns and any added to them.
     """
     with np.load(file) as contents:
         arrays = unflatten(contents)
@@ -68,7 +68,7 @@ def replace_file(path, write):
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """A history's nested dicts as one, its keys joined by ``/``: what a file of NumPy arrays can hold."""
+    """Flatten a history's nested dicts into one, with keys joined by ``/``, so that an ``.npz`` file can hold it."""
     return {
         f"{name}/{inner}" if inner else name: values
         for name, column in tree.items()
@@ -77,7 +77,7 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unflatten(arrays: NpzFile) -> dict[str, Any]:
-    """The inverse of :func:`flatten`, from an open ``.npz`` file."""
+    """Invert :func:`flatten`, reading from an open ``.npz`` file."""
     columns: dict[str, Any] = {}
     for name in arrays.files:
         outer, _, inner = name.partition("/")

@@ -1,4 +1,4 @@
-"""Running an experiment into a directory, and reading it back."""
+"""Runs of experiments, written to a directory and read back."""
 
 import json
 import time
@@ -22,10 +22,10 @@ class Run:
     """A run read back from its directory.
 
     Attributes:
-        record: what ``record.json`` says.
-        history: as :class:`~pinnntk_lib.training.Result` has it.
-        params: ``{step: parameters}``, the last ones among them.
-        kernels: ``{step: K}``, arrays (n, n) in the order of the conditions.
+        record: contents of ``record.json``.
+        history: the history, as in :class:`~pinnntk_lib.training.Result`.
+        params: ``{step: parameters}`` at the snapshots and at the end.
+        kernels: ``{step: K}`` at the same steps, arrays (n, n) in the order of the conditions.
     """
 
     record: dict[str, Any]
@@ -42,22 +42,23 @@ def run(
     resume: bool = False,
     progress: bool = True,
 ) -> Result:
-    """Runs an experiment in the precision that is set, and writes its directory.
+    """Run an experiment in JAX's current precision and write its directory.
 
     Args:
         name: one of :data:`EXPERIMENTS`.
-        seed: of the initial parameters and of the batches.
-        steps: the number of the last step; the paper's if None.
+        seed: random seed of the initial parameters and of the batches.
+        steps: number of the last step; the experiment's own if None.
         out: the directory; ``runs/NAME-seedSEED`` if None.
-        resume: go on with the run in that directory, from its last checkpoint.
-        progress: show a bar.
+        resume: whether to continue the run in that directory from its last checkpoint.
+        progress: whether to show a progress bar.
 
     Returns:
-        The result, marked as interrupted after Ctrl-C; the directory then has all there is so far.
+        The result. After Ctrl-C it is marked as interrupted, and the directory holds the run up to that step.
 
     Raises:
-        ValueError, TypeError: if there is no such experiment, or the directory has another run.
-        DivergenceError, CheckpointError: as :func:`~pinnntk_lib.training.train`; the directory has what came before.
+        ValueError, TypeError: if there is no such experiment, or the directory holds a run that is not resumed.
+        DivergenceError, CheckpointError: as in :func:`~pinnntk_lib.training.train`. After a divergence the directory
+            holds the run up to the last recorded step; after a checkpoint error, the earlier checkpoints.
     """
     if name not in EXPERIMENTS:
         raise ValueError(f"name: expected one of {', '.join(EXPERIMENTS)}, got {name!r}")
@@ -95,10 +96,10 @@ def run(
 
 
 def load(directory: str | Path) -> Run:
-    """Reads a run's directory.
+    """Read a run back from its directory.
 
     Raises:
-        FileNotFoundError: if it has no finished or interrupted run.
+        FileNotFoundError: if the directory holds no finished, interrupted or diverged run.
     """
     directory = Path(directory)
     record = json.loads((directory / "record.json").read_text())
@@ -125,15 +126,15 @@ def _changes(setting, params):
 
 
 def _opened(out, name, seed, resume):
-    """The record so far of a directory that is this run's to write to."""
+    """Return the record to continue, or a new one; raise if the directory holds a run that this one does not resume."""
     file, sessions = out / "record.json", []
     if file.exists():
         record = json.loads(file.read_text())
         there = record["experiment"], record["seed"]
         if not resume or there != (name, seed):
             raise ValueError(
-                f"out: {out} has a run of {there[0]}, seed {there[1]}; go on with that by resume (--resume), or name "
-                "another directory"
+                f"out: {out} holds a run of {there[0]}, seed {there[1]}; continue that run with resume=True "
+                "(--resume), or name another directory"
             )
         sessions = record["sessions"]
     made_by = provenance(f"python -m pinnntk_lib run {name} --seed {seed}")
@@ -157,7 +158,7 @@ def _outcome(setting, result):
 
 
 def _write(out, setting, record, result):
-    """The directory's files, each replaced at once; the record comes last, since it vouches for the others."""
+    """Write the directory's files, replacing each atomically; the record is last because it vouches for the others."""
     params = result.snapshots | {int(result.state.step): result.params}
     kernels = {
         str(step): ntk(setting.model.apply, at, setting.problem, setting.kernel_points).matrix

@@ -1,7 +1,7 @@
 """The empirical neural tangent kernel of differential operators (paper, section 4).
 
-:func:`ntk` computes the kernel and :func:`ntk_diagonal` its diagonal; :func:`ntk_vector_product` and
-:func:`ntk_eigenpairs` do without the kernel itself. The other names are for the rooms that build on this one.
+:func:`ntk` computes the kernel and :func:`ntk_diagonal` its diagonal. :func:`ntk_vector_product` and
+:func:`ntk_eigenpairs` work without forming the kernel. The other names serve the packages that build on this one.
 """
 
 from pinnntk_lib.kernel._matrixfree import ntk_eigenpairs, ntk_vector_product

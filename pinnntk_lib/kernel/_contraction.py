@@ -1,4 +1,4 @@
-"""Blocks and diagonals of the kernel, contracted from the factors of two sets of residuals."""
+"""Contraction of the residuals' factors into blocks and diagonals of the kernel."""
 
 from collections.abc import Mapping
 
@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-SMALL = 4096  # numbers in a row of a Jacobian that is worth a copy
+SMALL = 4096  # row length up to which a Jacobian is worth copying
 
 
 def block(a: Mapping, b: Mapping, same: bool, shape: tuple[int, int]) -> jax.Array:
-    """The kernel (n_a, n_b) of residuals whose factors are a and b; ``same`` if they are the same ones."""
+    """Return the kernel (n_a, n_b) of the residuals with factors a and b; ``same`` if both are the same residuals."""
     shared = sorted(a.keys() & b.keys())
     in_factors = [part for part in shared if len(a[part]) == 2]
     total = sum(_of_factors(a[part], b[part], same) for part in in_factors)
     jacobians = [(a[part][0][0], b[part][0][0]) for part in shared if len(a[part]) == 1]
-    # the small ones side by side: a product of n x n numbers costs memory traffic, however short its rows are
+    # concatenate the small Jacobians: writing an n x n product costs memory traffic, however short the rows
     small = [pair for pair in jacobians if pair[0].shape[1] <= SMALL]
     if small:
         total += _matmul(*(jnp.concatenate(side, axis=1) for side in zip(*small)))
@@ -24,12 +24,12 @@ def block(a: Mapping, b: Mapping, same: bool, shape: tuple[int, int]) -> jax.Arr
 
 
 def _matmul(a, b):
-    # an accelerator's default for float32 keeps three digits of a matrix product
+    # by default, accelerators keep three digits of a float32 matrix product
     return jnp.matmul(a, b.T, precision="highest")
 
 
 def _of_factors(a, b, same):
-    """Sum over channels k, l of (rows_a[k] rows_b[l]^T) * (columns_a[k] columns_b[l]^T)."""
+    """Return the sum over channels k, l of (rows_a[k] rows_b[l]^T) * (columns_a[k] columns_b[l]^T)."""
     (rows_a, columns_a), (rows_b, columns_b) = a, b
 
     def add(total, pair):
@@ -37,20 +37,20 @@ def _of_factors(a, b, same):
         kernel = _matmul(rows_a[k], rows_b[m]) * _matmul(columns_a[k], columns_b[m])
         return total + weight * kernel, None
 
-    # a loop, since the compiler would compute all products first and keep them
+    # a loop, because the compiler would otherwise compute all products first and keep them in memory
     start = jnp.zeros((rows_a.shape[1], rows_b.shape[1]), rows_a.dtype)
     total = jax.lax.scan(add, start, _pairs(len(rows_a), len(rows_b), same, rows_a.dtype))[0]
     return total + total.T if same else total
 
 
 def _pairs(a, b, same, dtype):
-    """Pairs of channels with their weights: all of them, or, to be added to its transpose, a triangle."""
+    """Return all pairs of channels and their weights; if ``same``, a triangle, whose sum is added to its transpose."""
     k, m = np.triu_indices(a) if same else np.indices((a, b)).reshape(2, -1)
     return k, m, np.where(same & (k == m), 0.5, 1.0).astype(dtype)
 
 
 def diagonal(factors: Mapping, n: int) -> jax.Array:
-    """The kernel's diagonal (n,) from the residuals' factors."""
+    """Return the kernel's diagonal (n,) from the residuals' factors."""
     total: jax.Array | float = 0.0
     for rows, *columns in factors.values():
         if columns:

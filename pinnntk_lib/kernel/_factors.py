@@ -1,16 +1,18 @@
-"""Gradients of a residual by the parameters, as short sums of outer products: the fast path of the empirical NTK.
+"""Parameter gradients of a residual as short sums of outer products: the fast path of the empirical NTK.
 
-Wherever a parameter matrix W enters a product z = W a, the gradient of a scalar residual r by W is delta a^T with
-delta = dr/dz; if W enters several products (the network's value, its derivatives), it is the sum of those, one a
-channel. The kernel of two residuals is then
+If a parameter matrix W enters a product z = W a, the gradient of a scalar residual r with respect to W is delta a^T,
+where delta = dr/dz. If W enters several products (for the network's value and its derivatives), the gradient is the
+sum of these terms, one per channel. The kernel of two residuals is then
 
-    <dr_i/dW, dr_j/dW> = sum over channels k, l of (delta_ik . delta_jl) (a_ik . a_jl),
+    <dr_i/dW, dr_j/dW> = sum over channels k, l of (delta_ik . delta_jl) (a_ik . a_jl).
 
-which costs C^2 (rows + columns) operations a pair instead of rows * columns, and needs no Jacobian.
+With C channels this costs C^2 (rows + columns) operations per pair of residuals instead of rows * columns, and it
+needs no Jacobian.
 
-The model is any pure function: the residual is traced to a graph, each parameter leaf is followed to the products that
-use it, and the deltas are its derivatives by zeros ("taps") added to the products' results. A leaf that is used in
-another way keeps its own Jacobian, found by a tap on the leaf itself; the plan says which, and why.
+The model can be any pure function. The residual is traced to a graph, and each parameter leaf is followed to the
+products that use it. The deltas are the residual's derivatives with respect to zeros ("taps") that are added to the
+results of these products. A leaf that is used in any other way keeps its Jacobian, computed by a tap on the leaf
+itself; the plan says which leaves do, and why.
 """
 
 import math
@@ -27,11 +29,13 @@ from pinnntk_lib.kernel._trace import trace
 
 
 class Channel(NamedTuple):
-    """An outer product of a part's gradient, m of them at once, as values of the factor graph.
+    """``m`` outer products of a part's gradient, as values of the factor graph.
 
     Attributes:
-        delta: (outputs, m, rows); if ``swapped``, (outputs, m, columns).
-        other: (m, columns); if ``swapped``, (m, rows).
+        delta: the value (outputs, m, rows); if ``swapped``, (outputs, m, columns).
+        other: the value (m, columns); if ``swapped``, (m, rows).
+        swapped: whether ``delta`` spans the columns and ``other`` the rows.
+        m: number of outer products.
     """
 
     delta: int
@@ -42,17 +46,17 @@ class Channel(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """The gradient of one condition's residual, in factors.
+    """The gradient of one condition's residual, as factors of outer products.
 
     Attributes:
-        graph: from the leaves and a point to deltas (outputs, m, rows), others (m, columns) and Jacobians
+        graph: maps the leaves and a point to deltas (outputs, m, rows), others (m, columns) and Jacobians
             (outputs, size).
-        channels: ``{part: its channels}``.
-        jacobians: ``{part: value}`` of those that are not in factors.
-        sides: ``{part: (rows, columns)}`` of those in factors, ``{part: (size,)}`` of the others.
-        outputs: numbers that the condition has at a point.
-        bytes_per_point: what a point takes while its factors are computed.
-        itemsize: of one number.
+        channels: ``{part: its channels}`` for the factored parts.
+        jacobians: ``{part: value of its Jacobian}`` for the other parts.
+        sides: ``{part: (rows, columns)}`` for the factored parts, ``{part: (size,)}`` for the others.
+        outputs: number of the condition's residuals at a point.
+        bytes_per_point: peak memory in bytes while the factors of one point are computed.
+        itemsize: bytes per number.
     """
 
     graph: Graph
@@ -64,21 +68,21 @@ class Factors:
     itemsize: int
 
     def count(self, part: int) -> int:
-        """The number of channels."""
+        """Return the number of outer products in a part's gradient."""
         return sum(channel.m for channel in self.channels[part])
 
     @property
     def feature_bytes(self) -> int:
-        """What the factors of one point take."""
+        """Bytes that the factors at one point take."""
         factors = sum(self.count(part) * sum(self.sides[part]) for part in self.channels)
         return self.itemsize * self.outputs * (factors + sum(self.sides[part][0] for part in self.jacobians))
 
     def __call__(self, leaves: Sequence, x: jax.Array) -> dict[int, tuple[jax.Array, ...]]:
-        """The factors at points x (n, d).
+        """Compute the factors at points x (n, d).
 
         Returns:
-            ``{part: (rows (C, n * outputs, rows), columns (C, n * outputs, columns))}``, and for parts that are not
-            in factors ``{part: (Jacobian (1, n * outputs, size),)}``.
+            ``{part: (rows (C, n * outputs, rows), columns (C, n * outputs, columns))}`` for the factored parts,
+            ``{part: (Jacobian (1, n * outputs, size),)}`` for the others.
         """
         stacked = jax.vmap(self._at_point, in_axes=(None, 0), out_axes=1)(leaves, x)
         return jax.tree.map(lambda a: a.reshape(len(a), -1, a.shape[-1]), stacked)
@@ -99,14 +103,14 @@ class Factors:
 
 
 def _factor_function(graph: Graph, parts: Sequence[Part], in_factors: Sequence[bool]) -> Callable:
-    """``(leaves, x) -> [per part: [(delta, other) per use], or its Jacobian]``, to be traced."""
+    """Return ``(leaves, x) -> [for each part: [(delta, other) for each use], or its Jacobian]``, ready to be traced."""
     taps = {use.product for part, yes in zip(parts, in_factors) if yes for use in part.uses}
     taps |= {part.value for part, yes in zip(parts, in_factors) if not yes}
     used = [use for part, yes in zip(parts, in_factors) if yes for use in part.uses]
     wanted = sorted({use.other for use in used} | {scale.value for use in used for scale in use.scales})
 
     def scaled(side, shape, axes, scales, values):
-        """One side of the outer products, (..., product of its axes of the leaf), times scales that vary along them."""
+        """Scale one side of the outer products, (..., size along the leaf's ``axes``), by the ``scales`` along them."""
         lengths = [shape[axis] for axis in axes]
         for scale in scales:
             kept = dict(scale.axes)
@@ -125,7 +129,7 @@ def _factor_function(graph: Graph, parts: Sequence[Part], in_factors: Sequence[b
 
         zeros = {value: jnp.zeros(graph.avals[value].shape, graph.avals[value].dtype) for value in taps}
         out, pullback, values = jax.vjp(residual, zeros, has_aux=True)
-        if out.size == 1:  # no batch axis, so that the graph stays as short as it can be
+        if out.size == 1:  # without a batch axis the graph stays shorter
             gradients = jax.tree.map(lambda g: g[None], pullback(jnp.ones_like(out))[0])
         else:
             (gradients,) = jax.vmap(pullback)(jnp.eye(out.size, dtype=out.dtype))
@@ -150,9 +154,10 @@ def _factor_function(graph: Graph, parts: Sequence[Part], in_factors: Sequence[b
 
 
 def factors_of(graph, parts, numbers, in_factors, rows, leaves, x, outputs):
-    """:class:`Factors` of one condition.
+    """Return the :class:`Factors` of one condition.
 
-    ``numbers`` are the parts' own, over all conditions; ``rows`` are the axes of each that all conditions take as rows.
+    ``numbers`` identify the parts across all conditions. ``rows`` says which axes of each part are its rows, in every
+    condition.
     """
     factor_graph = trace(_factor_function(graph, parts, in_factors), leaves, x)
     values = iter(factor_graph.outputs)
@@ -180,7 +185,7 @@ def factors_of(graph, parts, numbers, in_factors, rows, leaves, x, outputs):
 
 
 class Gradients:
-    """Gradients by plain automatic differentiation, as features of the same form as :class:`Factors`."""
+    """Gradients by plain automatic differentiation, as features in the same form as those of :class:`Factors`."""
 
     def __init__(self, residual, params, x):
         shape = jax.eval_shape(residual, params, x).shape

@@ -1,6 +1,7 @@
-"""The kernel from the features of its points, in chunks that fit into memory, on one device or several.
+"""The kernel, computed from the features of its points in chunks that fit into memory.
 
-Features are what :class:`~pinnntk_lib.structured.Factors` gives at points: factors of the gradients, or gradients.
+Features are what :class:`~pinnntk_lib.kernel._factors.Factors` and :class:`~pinnntk_lib.kernel._factors.Gradients`
+return at points: factors of the gradients, or the gradients themselves.
 """
 
 import math
@@ -13,22 +14,22 @@ import jax.numpy as jnp
 
 from pinnntk_lib.kernel import _contraction
 
-Pairs = tuple  # of (features, points), one pair a condition
+Pairs = tuple  # of (features, points), one pair per condition
 
 
 def gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: int) -> jax.Array:
-    """The kernel of rows with columns, or with themselves if columns is None."""
+    """Return the kernel between rows and columns; if columns is None, the kernel of the rows."""
     at_once, keep = _points_at_once(rows + (columns or ()), memory)
     features, xs = zip(*rows)
     other_features, ys = zip(*columns) if columns else (None, None)
-    # one compiled call where there is nothing to loop over
+    # a single compiled call if there is nothing to loop over
     one_chunk_each = keep and max(len(x) for x in xs + (ys or ())) <= at_once
     run = _compiled_in_chunks if one_chunk_each else _in_chunks
     return run(features, other_features, at_once, keep, leaves, xs, ys)
 
 
 def _points_at_once(pairs, memory):
-    """``(points a chunk, whether the features of all points may be kept)``, within the memory."""
+    """Return ``(points per chunk, whether the features of all points are kept)``, within the memory budget."""
     features = [f for f, _ in pairs]
     feature, work = (max(f.feature_bytes for f in features), max(f.bytes_per_point for f in features))
     total, pair = sum(len(x) * f.feature_bytes for f, x in pairs), max(map(bytes_per_pair, features))
@@ -41,7 +42,7 @@ def _points_at_once(pairs, memory):
 
 
 def bytes_per_pair(features):
-    """Two products of one pair of channels, their own, and sums."""
+    """Return the bytes per pair of points: two matrix products of a pair of channels, their product, and sums."""
     return 5 * features.outputs**2 * features.itemsize
 
 
@@ -49,12 +50,12 @@ class _Chunk(NamedTuple):
     """Some points of one condition.
 
     Attributes:
-        condition: its number.
-        features: its features.
+        condition: number of the condition.
+        features: features of the condition.
         x: the points.
-        start: the first one's row in the kernel.
-        offset: the first one's row in the condition's features.
-        rows: how many rows they have.
+        start: first row of the chunk in the kernel.
+        offset: first row of the chunk in the condition's features.
+        rows: number of rows.
     """
 
     condition: int
@@ -66,7 +67,7 @@ class _Chunk(NamedTuple):
 
 
 def chunks_of(features, xs, at_once):
-    """``([_Chunk], number of rows)``, the chunks of a condition of nearly equal size."""
+    """Return ``([_Chunk], number of rows)``; the chunks of a condition have nearly equal sizes."""
     chunks, row = [], 0
     for i, (f, x) in enumerate(zip(features, xs)):
         size = math.ceil(len(x) / math.ceil(len(x) / at_once))
@@ -79,9 +80,10 @@ def chunks_of(features, xs, at_once):
 
 
 def _in_chunks(features, other_features, at_once, keep, leaves, xs, ys):
-    """The kernel of points xs with ys; of xs with themselves if ys is None: a triangle of blocks, mirrored.
+    """Return the kernel between points xs and ys; if ys is None, the kernel of xs, from one triangle of its blocks.
 
-    Where ``keep`` says that they fit, the features of each chunk are computed once; otherwise only two chunks' exist.
+    If ``keep``, the features of each chunk are computed once and kept. Otherwise only those of two chunks exist at a
+    time.
     """
     rows, n = chunks_of(features, xs, at_once)
     columns, m = (rows, n) if ys is None else chunks_of(other_features, ys, at_once)
@@ -118,7 +120,7 @@ def features_at(feature, leaves, x):
 @partial(jax.jit, static_argnums=(2, 3))
 def _block(a, b, same, shape):
     block = _contraction.block(a, b, same, shape)
-    # a product J J^T is symmetric only to rounding; K is symmetric
+    # K is symmetric, but a computed J J^T is symmetric only up to rounding error
     return (block + block.T) / 2 if same else block
 
 
@@ -128,7 +130,7 @@ def _placed(matrix, block, row, column):
 
 
 def diagonal(features: Any, leaves: Sequence, x: jax.Array, memory: int) -> jax.Array:
-    """The kernel's diagonal at the points x of one condition."""
+    """Return the kernel's diagonal at the points x of one condition."""
     return _diagonal(features, leaves, x, batch_size(features.bytes_per_point, memory))
 
 
@@ -141,7 +143,7 @@ def _diagonal(features, leaves, x, batch):
 
 
 def batch_size(bytes_per_point: int, memory: int) -> int:
-    """How many points' worth of work fits into the memory."""
+    """Return the number of points that fit into the memory budget at once."""
     if bytes_per_point > memory:
         raise ValueError(f"memory: expected at least {bytes_per_point} bytes for this model, got {memory}")
-    return memory // max(bytes_per_point, 1)  # a condition that no parameter moves takes none
+    return memory // max(bytes_per_point, 1)  # bytes_per_point is 0 if the condition depends on no parameter

@@ -1,4 +1,4 @@
-"""A traced computation as a graph that can be read, shortened and evaluated."""
+"""A traced computation as a graph that can be inspected, shortened and evaluated."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,13 +12,13 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Node:
-    """One equation: ``outputs = primitive(*inputs, **params)``; inputs and outputs are the numbers of values."""
+    """One equation, ``outputs = primitive(*inputs, **params)``; inputs and outputs refer to values by number."""
 
     primitive: Any
     params: dict
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    opaque: Callable | None  # evaluates an equation that contains functions (a custom rule, a loop)
+    opaque: Callable | None  # evaluates an equation that contains functions (a custom derivative rule, a loop)
 
     @property
     def name(self) -> str:
@@ -33,14 +33,14 @@ class Node:
 
 @dataclass(eq=False)
 class Graph:
-    """Equations in order of evaluation.
+    """Equations in evaluation order. Values are referred to by number.
 
     Attributes:
-        nodes: the equations that the outputs need.
-        inputs: the values that are the arguments, flattened.
-        outputs: the values that are the results, flattened.
+        nodes: the equations.
+        inputs: values of the arguments, flattened.
+        outputs: values of the results, flattened.
         constants: ``{value: array}``.
-        avals: the abstract array (shape and dtype) of each value, by number.
+        avals: abstract array (shape and dtype) of each value.
     """
 
     nodes: list[Node] = field(default_factory=list)
@@ -52,10 +52,10 @@ class Graph:
     def run(
         self, inputs: Sequence, wanted: Sequence[int] = (), taps: dict[int, jax.Array] | None = None
     ) -> tuple[list[Any], list[Any]]:
-        """The outputs, and the wanted values, with ``taps[value]`` added to a value wherever it is used.
+        """Evaluate the outputs and the ``wanted`` values, with ``taps[value]`` added to each tapped value.
 
         Returns:
-            ``(outputs, [value for each wanted])``.
+            ``(arrays of the outputs, arrays of the wanted values)``.
         """
         taps = taps or {}
         environment = {}
@@ -71,7 +71,7 @@ class Graph:
         return [environment[value] for value in self.outputs], [environment[value] for value in wanted]
 
     def uses(self) -> dict[int, list[tuple[Node, int]]]:
-        """``{value: [(node, position among its inputs), ...]}``."""
+        """Return the uses of each value, ``{value: [(node, position among the node's inputs), ...]}``."""
         found: dict[int, list[tuple[Node, int]]] = {}
         for node in self.nodes:
             for position, value in enumerate(node.inputs):
@@ -79,7 +79,7 @@ class Graph:
         return found
 
     def peak_bytes(self) -> int:
-        """The most bytes alive at once if the equations ran one by one, inputs and constants not counted."""
+        """Return the peak memory in bytes if the equations run one by one, not counting inputs and constants."""
         last = {value: i for i, node in enumerate(self.nodes) for value in node.inputs}
         last.update((value, len(self.nodes)) for value in self.outputs)
         ends: dict[int, list[int]] = {}
@@ -94,11 +94,11 @@ class Graph:
         return peak
 
     def total_bytes(self) -> int:
-        """The bytes of all results, as reverse mode keeps them."""
+        """Return the bytes of the results of all equations, which reverse mode keeps."""
         return sum(nbytes(self.avals[value]) for node in self.nodes for value in node.outputs)
 
     def pruned(self) -> "Graph":
-        """Without the equations that no output needs."""
+        """Return the graph without the equations that no output needs."""
         needed = set(self.outputs)
         kept = []
         for node in reversed(self.nodes):
@@ -110,17 +110,17 @@ class Graph:
 
 
 def nbytes(aval: Any) -> int:
-    """The size of a value."""
+    """Return the size of a value in bytes."""
     return math.prod(aval.shape) * aval.dtype.itemsize
 
 
 def is_float(aval: Any) -> bool:
-    """Whether a value holds floating-point numbers."""
+    """Return whether a value holds floating-point numbers."""
     return jnp.issubdtype(aval.dtype, jnp.floating)
 
 
 def hashable(thing):
-    """``thing`` as a key that is equal only for things that mean the same; objects it cannot look into by identity."""
+    """Return a key that is equal only for equivalent things; unhashable objects are compared by identity."""
     if isinstance(thing, dict):
         return tuple(sorted((name, hashable(value)) for name, value in thing.items()))
     if isinstance(thing, tuple | list):

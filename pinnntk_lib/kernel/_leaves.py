@@ -1,7 +1,8 @@
-"""Where a parameter leaf enters matrix products, found by following it through a residual's graph.
+"""The matrix products that use a parameter leaf, found by following the leaf through a residual's graph.
 
-A leaf W reaches a product z = W a through transposes, reshapes, slices, casts, sums and scalings; each product gives
-the gradient by W the term delta a^T, delta being dr/dz. Shared weights have several products, which add up.
+A leaf W reaches a product z = W a through transposes, reshapes, slices, casts, sums and scalings. Each product adds
+the term delta a^T to the gradient with respect to W, where delta = dr/dz. Shared weights enter several products, and
+their terms add up.
 """
 
 import math
@@ -18,28 +19,28 @@ DIFFERENT = "used as matrices of different shapes"
 
 
 class Unrecognised(Exception):
-    """A use of a leaf that is no matrix product; the message says what it is."""
+    """Raised for a use of a leaf that is not a matrix product; the message names the use."""
 
 
 class Scale(NamedTuple):
-    """A factor between a leaf and its product: the graph's value, one over it or not, and its axes by the leaf's."""
+    """A value that multiplies a leaf, or divides it if ``inverse``, on the way to a product."""
 
     value: int
     inverse: bool
-    axes: tuple[tuple[int, int], ...]  # (axis of the value, axis of the leaf) where it is not constant
+    axes: tuple[tuple[int, int], ...]  # (axis of the value, axis of the leaf) where the value varies
 
 
 @dataclass(frozen=True)
 class Use:
-    """One matrix product of a leaf: its gradient is the outer product of ``delta`` and ``other``.
+    """A matrix product that uses a leaf and adds the outer product of ``delta`` and ``other`` to its gradient.
 
     Attributes:
-        product: the product's value, to be tapped.
+        product: the product's value; a tap on it yields delta.
         other: the value that the leaf is multiplied by.
-        delta_axes, other_axes: how to transpose them to (the product's further axes, the leaf's axes in order).
-        rows, columns: the leaf's axes that are delta's, and those that are other's.
-        sign: -1 if the leaf was negated on the way.
-        scales: further factors on the way.
+        delta_axes, other_axes: permutations that put the product's further axes first, then the leaf's axes in order.
+        rows, columns: the leaf's axes that delta has, and those that other has.
+        sign: -1 if the leaf is negated on the way to the product, otherwise 1.
+        scales: factors that scale the leaf on the way to the product.
     """
 
     product: int
@@ -57,12 +58,13 @@ class Part:
     """A parameter leaf, or a slice of one, as a residual uses it.
 
     Attributes:
-        leaf: its number.
-        steps: the slices and reshapes that lead to it, as ``(kind, ...)``; it is the same part wherever they agree.
-        value: its value in the residual's graph.
-        shape, dtype: its own.
-        uses: its products; empty if they are not all recognised.
-        reason: why not.
+        leaf: number of the leaf.
+        steps: slices and reshapes that lead from the leaf to the part, as ``(kind, ...)``. Parts of a leaf with equal
+            steps are the same part, in every condition.
+        value: the part's value in the residual's graph.
+        shape, dtype: shape and dtype of the part.
+        uses: the matrix products that use the part; empty if any of its uses is not recognised.
+        reason: why ``uses`` is empty, otherwise "".
     """
 
     leaf: int
@@ -83,10 +85,10 @@ class Part:
 
 
 def reconciled(graphs, leaves):
-    """One way of treating each part, for all conditions.
+    """Find the parts of every leaf and choose one treatment of each part for all conditions.
 
     Returns:
-        ``({condition: [part]}, {key: axes that are rows}, {key: why it is not in factors, or ""})``.
+        ``({condition: [part]}, {key: axes that are rows}, {key: why the part is not factored, or ""})``.
     """
     found = {name: [] for name in graphs}
     for leaf in range(leaves):
@@ -111,7 +113,7 @@ def reconciled(graphs, leaves):
 
 
 def _apart(a, b):
-    """Whether two parts of a leaf, given by their steps, have no element in common."""
+    """Return whether two parts of a leaf, given by their steps, have no element in common."""
     for step_a, step_b in zip(a, b):
         if step_a != step_b:
             return step_a[0] == step_b[0] == "slice" and _disjoint([step_a[1:], step_b[1:]])
@@ -119,14 +121,14 @@ def _apart(a, b):
 
 
 def step_label(step):
-    """A slice or reshape of a leaf, in words."""
+    """Return a slice or reshape of a leaf as text, such as ``[0:3, 0:5]``."""
     if step[0] == "slice":
         return "[" + ", ".join(f"{start}:{end}" for start, end in zip(*step[1:])) + "]"
     return f".reshape{step[1]}"
 
 
 def parts_of(graph: Graph, leaf: int) -> list[Part]:
-    """The parts that a leaf is used in; none if it is not used."""
+    """Return the parts in which a leaf is used; none if it is unused."""
     uses, results = graph.uses(), set(graph.outputs)
 
     def split(value, steps):
@@ -147,7 +149,7 @@ def parts_of(graph: Graph, leaf: int) -> list[Part]:
 
 
 def _boxes(node, graph):
-    """The boxes that an equation cuts its first input into, with their values; empty if it is no cut."""
+    """Return the boxes that a slice or split cuts from its input, with their values; empty for other equations."""
     shape = graph.avals[node.inputs[0]].shape if node.inputs else ()
     if node.name == "slice" and set(node.params["strides"] or [1]) == {1}:
         return [((tuple(node.params["start_indices"]), tuple(node.params["limit_indices"])), node.outputs[0])]
@@ -167,7 +169,7 @@ def _boxes(node, graph):
 
 
 def _disjoint(boxes):
-    """Whether no two boxes (starts, limits) overlap."""
+    """Return whether no two boxes (starts, limits) overlap."""
     return all(
         any(a_end <= b_start or b_end <= a_start for a_start, a_end, b_start, b_end in zip(*a, *b))
         for i, a in enumerate(boxes)
@@ -176,7 +178,7 @@ def _disjoint(boxes):
 
 
 def _only_unit_axes(graph, node):
-    """Whether a reshape or broadcast only adds or drops axes of length 1."""
+    """Return whether a reshape or broadcast only adds or drops axes of length 1."""
     before, after = graph.avals[node.inputs[0]].shape, graph.avals[node.outputs[0]].shape
     return [n for n in before if n != 1] == [n for n in after if n != 1]
 
@@ -194,7 +196,7 @@ def _part(graph, uses, leaf, steps, value):
 
 
 def _products(graph, uses, value, axes, shape, sign, scales):
-    """The products that use a value; ``axes`` has, for each of its axes, that of the leaf (None: an added one)."""
+    """Yield the products that use a value; ``axes`` maps its axes to the leaf's (None for an added axis)."""
     if not axes:
         raise Unrecognised("a scalar")
     if value in graph.outputs:
@@ -228,7 +230,7 @@ def _products(graph, uses, value, axes, shape, sign, scales):
 
 
 def _varying_axes(graph, value):
-    """The axes along which a value is not known to be constant."""
+    """Return the axes along which a value is not known to be constant."""
     shape = graph.avals[value].shape
     varying = [i for i, n in enumerate(shape) if n != 1]
     for node in graph.nodes:
@@ -249,12 +251,12 @@ def _use(graph, node, position, axes, shape, sign, scales):
     other_free = [i for i in range(len(graph.avals[other].shape)) if i not in others]
 
     def ordered(pairs):
-        """(the leaf's axis, an axis) pairs by the leaf's axis; axes of length 1 stand first, where they do no harm."""
+        """Sort (leaf axis, axis) pairs by the leaf axis; axes of length 1 come first, where they do no harm."""
         real = sorted((axis, i) for axis, i in pairs if axis is not None and shape[axis] != 1)
         unit = [i for axis, i in pairs if axis is None or shape[axis] == 1]
         return tuple(axis for axis, _ in real), (*unit, *(i for _, i in real))
 
-    # the product's axes: those of its first operand that are not summed over, then those of its second
+    # the product has the axes of its first operand that are not summed over, then those of its second
     start = 0 if position == 0 else len(other_free)
     rows, delta_axes = ordered([(axes[i], start + k) for k, i in enumerate(free)])
     columns, other_axes = ordered([(axes[i], j) for i, j in zip(own, others)])

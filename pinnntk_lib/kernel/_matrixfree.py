@@ -1,4 +1,4 @@
-"""What can be had of the kernel without forming it: products with vectors, and the leading eigenpairs."""
+"""Products of the kernel with vectors, and its leading eigenpairs, without forming the kernel."""
 
 from collections.abc import Mapping
 from functools import lru_cache, partial
@@ -26,13 +26,16 @@ def ntk_vector_product(
     *,
     memory: int = 2**30,
 ) -> jax.Array:
-    """``K @ vector`` without K: one backward and one forward pass over the points, in chunks that fit into ``memory``.
+    """Compute ``K @ vector`` without forming K.
 
-    Args and errors as for :func:`ntk`, and:
-        vector: (n,), in the order of the kernel's rows, or (n, k) for k of them.
+    Each vector takes one backward and one forward pass over the points, in chunks that fit into ``memory``. The other
+    arguments and the errors are those of :func:`ntk`.
+
+    Args:
+        vector: array of shape (n,), in the order of the kernel's rows, or (n, k) for k vectors.
 
     Returns:
-        An array of the vector's shape.
+        An array of the same shape as ``vector``.
 
     Example:
         >>> import jax, jax.numpy as jnp, pinnntk_lib as pn
@@ -47,7 +50,7 @@ def ntk_vector_product(
     product, n, _ = _product(apply, params, conditions, points, check_count("memory", memory))
     if vector.ndim not in (1, 2) or len(vector) != n:
         raise ValueError(
-            f"vector: expected shape ({n},) or ({n}, k), a row for each of the kernel's, got {vector.shape}"
+            f"vector: expected shape ({n},) or ({n}, k), one row per row of the kernel, got {vector.shape}"
         )
     if not jnp.issubdtype(vector.dtype, jnp.floating):
         raise TypeError(f"vector: expected floating-point numbers, got {vector.dtype}")
@@ -66,21 +69,22 @@ def ntk_eigenpairs(
     rtol: float = 0.0,
     memory: int = 2**30,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The largest eigenvalues of :func:`ntk` with their eigenvectors, where K itself would not fit.
+    """Compute the largest eigenvalues of :func:`ntk` and their eigenvectors, for kernels too large to form.
 
-    SciPy's implicitly restarted Lanczos method (ARPACK) on :func:`ntk_vector_product`; the number of products is a few
-    times ``count``, more where eigenvalues lie close together.
+    This runs SciPy's implicitly restarted Lanczos method (ARPACK) on :func:`ntk_vector_product`. It takes a few times
+    ``count`` products, more if eigenvalues are close together. The other arguments and errors are those of :func:`ntk`.
 
-    Args and errors as for :func:`ntk`, and:
-        count: how many, less than the kernel's number of rows.
-        key: a random key, for the vector that the iteration starts from.
-        rtol: relative error of the eigenvalues at which it stops; 0 for rounding of the parameters' dtype.
+    Args:
+        count: number of eigenpairs, less than the kernel's number of rows.
+        key: random key for the starting vector of the iteration.
+        rtol: relative error of the eigenvalues at which the iteration stops; 0 means the machine precision of the
+            parameters' dtype.
 
     Returns:
-        ``(eigenvalues (count,), descending; eigenvectors (n, count), a column each)``.
+        ``(eigenvalues (count,), in descending order; eigenvectors (n, count), one per column)``.
 
     Raises:
-        scipy.sparse.linalg.ArpackNoConvergence: if it does not converge.
+        scipy.sparse.linalg.ArpackNoConvergence: if the iteration does not converge.
 
     Example:
         >>> import jax, pinnntk_lib as pn
@@ -92,7 +96,7 @@ def ntk_eigenpairs(
     """
     product, n, dtype = _product(apply, params, conditions, points, check_count("memory", memory))
     if check_count("count", count) >= n:
-        raise ValueError(f"count: expected less than the kernel's {n} rows, got {count}; use ntk(...).eigvalsh()")
+        raise ValueError(f"count: expected fewer than the kernel's {n} rows, got {count}; use ntk(...).eigvalsh()")
     operator = scipy.sparse.linalg.LinearOperator(
         (n, n), matvec=lambda v: np.asarray(product(jnp.asarray(v, dtype))), dtype=dtype
     )
@@ -103,7 +107,7 @@ def ntk_eigenpairs(
 
 
 def _product(apply, params, conditions, points, memory):
-    """``(v -> K v, rows of K, dtype)``."""
+    """Return ``(v -> K v, number of rows of K, dtype)``."""
     setting, leaves, points = setting_of(apply, params, conditions, points)
     chunks, sizes = [], []
     for name, graph in _graphs(setting).items():
@@ -115,7 +119,7 @@ def _product(apply, params, conditions, points, memory):
 
     def product(v):
         parts = [v[end - size : end] for end, size in zip(ends, sizes)]
-        # J^T v, then J times it
+        # J^T v, summed over the chunks, then J (J^T v)
         gradient = jax.tree.map(jnp.zeros_like, leaves)
         for (graph, x), part in zip(chunks, parts):
             gradient = jax.tree.map(jnp.add, gradient, _pulled_back(graph, leaves, x, part))
@@ -126,7 +130,7 @@ def _product(apply, params, conditions, points, memory):
 
 @lru_cache(maxsize=128)
 def _graphs(setting):
-    """Each condition's residual ``(leaves, x) -> (outputs,)``, its duplicates merged."""
+    """Return the graph ``(leaves, x) -> (outputs,)`` of each condition's residual, with duplicates merged."""
     with jax.default_matmul_precision("highest"):
         return residual_graphs(*residuals_of(setting))
 

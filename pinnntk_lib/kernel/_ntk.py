@@ -2,9 +2,9 @@
 
 For conditions ``a`` and ``b`` (boundary values, a residual, ...) with operators L_a and L_b,
 
-    K_ab(i, j) = sum over theta of  d(L_a u)(x_i)/d theta * d(L_b u)(x_j)/d theta,
+    K_ab(i, j) = sum over theta of  d(L_a u)(x_i)/d theta * d(L_b u)(x_j)/d theta.
 
-and K is the symmetric matrix of these blocks. It depends on the points and the parameters, not on the targets.
+K is the symmetric matrix of these blocks. It depends on the points and the parameters, but not on the targets.
 """
 
 from collections.abc import Mapping
@@ -35,36 +35,40 @@ def ntk(
     memory: int = 2**30,
     mesh: jax.sharding.Mesh | None = None,
 ) -> NTK:
-    """The empirical neural tangent kernel at ``params``.
+    """Compute the empirical neural tangent kernel at ``params``.
 
-    Equivalent to ``J @ J.T`` for the Jacobian J (n, P) of all conditions at all points by all P parameters. Three
-    methods give it, equal to rounding:
+    The kernel equals ``J @ J.T``, where J (n, P) is the Jacobian of all conditions at all points with respect to all P
+    parameters. Three methods compute it, and they agree up to rounding error:
 
-    - "jacobian" computes J by plain automatic differentiation, in chunks of rows that fit into ``memory``;
-    - "structured" writes the gradient by each parameter matrix as a short sum of outer products, which needs no
-      Jacobian; a parameter that is used in another way than in matrix products keeps its own (``NTK.paths`` says
-      which, and why). Much the faster for networks with wide hidden layers;
-    - "auto" decides between the two for each parameter by counting operations and memory.
+    - "jacobian" computes J by plain automatic differentiation, in chunks of rows that fit into ``memory``.
+    - "structured" writes the gradient with respect to each parameter matrix as a short sum of outer products, which
+      needs no Jacobian. This method is much faster for networks with wide hidden layers. A parameter that is used
+      outside matrix products keeps its Jacobian; ``NTK.paths`` says which parameters do, and why.
+    - "auto" chooses between the two for each parameter, by counting operations and memory.
 
-    Compiled code is kept between calls with the same ``apply``, operators and shapes, so pass the same objects.
+    Compiled code is cached by the identity of ``apply`` and the operators and by shapes: pass the same objects to
+    avoid recompilation.
 
     Args:
         apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.
-        params: its parameters, a pytree of floating-point arrays.
-        conditions: a :class:`~pinnntk_lib.problems.Problem`, or ``{name: operator(u, x) -> scalar}``; an operator of
-            several outputs is declared as :class:`~pinnntk_lib.operators.System`.
-        points: ``{name: (n_name, d) array}``.
+        params: the model's parameters, a pytree of floating-point arrays.
+        conditions: a :class:`~pinnntk_lib.problems.Problem`, or ``{name: operator(u, x) -> scalar}``. Declare an
+            operator with several outputs as a :class:`~pinnntk_lib.operators.System`.
+        points: collocation points of each condition, ``{name: (n_name, d) array}``.
         method: "auto", "structured" or "jacobian".
-        other_points: as ``points``: the cross kernel between the two sets, for instance of test and training points.
-        memory: about how many bytes may be in use beyond the kernel itself, on each device.
-        mesh: devices over whose first axis the rows are sharded. The kernel comes back with its rows sharded if their
-            number is a multiple of that of the devices. Every process of a multi-host run makes the same call.
+        other_points: a second set of points, for all or some of the conditions. If given, the result is the cross
+            kernel between ``points`` (rows) and ``other_points`` (columns), for instance between test and training
+            points.
+        memory: approximate memory budget in bytes, per device, not counting the kernel itself.
+        mesh: devices over which the rows are sharded, along all axes of the mesh. The returned kernel is sharded by
+            rows if their number is a multiple of the number of devices, otherwise replicated. In a multi-host run,
+            every process must make the same call.
 
     Returns:
-        The kernel, in the conditions' order; a condition with m outputs has m rows a point, one after the other.
+        The kernel, in the order of the conditions. A condition with m outputs has m consecutive rows per point.
 
     Raises:
-        ValueError, TypeError: if an argument's shape, type, names or values do not fit; the message says which.
+        ValueError, TypeError: if the shape, type, names or values of an argument are wrong; the message says which.
 
     Example:
         >>> import jax, pinnntk_lib as pn
@@ -90,14 +94,14 @@ def ntk(
 def ntk_diagonal(
     apply: Apply, params: Params, conditions: Conditions, points: Mapping[str, jax.Array], *, memory: int = 2**28
 ) -> dict[str, jax.Array]:
-    """The diagonal of :func:`ntk`, exactly: the squared gradient norm of each condition at each point.
+    """Compute the diagonal of :func:`ntk` exactly: the squared gradient norm of each condition at each point.
 
-    It comes from the factors of the structured method, or from gradients that are reduced as they are computed: no
-    Jacobian is formed. Its sums are the kernel's traces: ``ntk_diagonal(...)[name].sum()`` is
-    ``ntk(...).trace(name)``. Arguments and errors as for :func:`ntk`.
+    The diagonal comes from the factors of the structured method, or from gradients that are reduced as they are
+    computed, so that no Jacobian is formed. It sums to the kernel's traces: ``ntk_diagonal(...)[name].sum()`` equals
+    ``ntk(...).trace(name)``. Arguments and errors are those of :func:`ntk`.
 
     Returns:
-        ``{name: (n_name,)}``, or (n_name * m,) for a condition with m outputs.
+        ``{name: array (n_name,)}``; for a condition with m outputs, the shape is (n_name * m,).
 
     Example:
         >>> import jax, pinnntk_lib as pn

@@ -1,4 +1,4 @@
-"""The plan: how each parameter leaf enters the kernel, decided by counting operations and memory."""
+"""The plan of how each parameter leaf enters the kernel, made by counting operations and memory."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ class Plan:
     """How the kernel of some conditions is computed.
 
     Attributes:
-        features: ``{condition: Factors}``.
-        paths: what became of each leaf.
+        features: ``{condition: Factors}``, or ``{condition: Gradients}`` for the method "jacobian".
+        paths: how each leaf enters the kernel.
     """
 
     features: Mapping[str, Factors]
@@ -32,7 +32,7 @@ class Plan:
 
 @lru_cache(maxsize=128)
 def plan_of(setting, sizes, method, whole, memory):
-    """How the features of each condition are computed."""
+    """Plan how to compute the features of each condition."""
     residuals, params, x = residuals_of(setting)
     if method == "jacobian":
         features = {name: Gradients(residual, params, x) for name, residual in residuals.items()}
@@ -45,7 +45,7 @@ def plan_of(setting, sizes, method, whole, memory):
 
 
 def residual_graphs(residuals: Mapping[str, Callable[..., Any]], params: Params, x: Any) -> dict[str, Graph]:
-    """Each condition's residual as the graph of ``(leaves, x) -> (outputs,)``; arguments as for :func:`make_plan`."""
+    """Trace each condition's residual to a graph ``(leaves, x) -> (outputs,)``; arguments as for :func:`_make_plan`."""
     leaves, treedef = jax.tree.flatten(params)
 
     def flat(residual):
@@ -55,15 +55,16 @@ def residual_graphs(residuals: Mapping[str, Callable[..., Any]], params: Params,
 
 
 def _make_plan(residuals, params, x, sizes, method, whole, memory):
-    """Follows every leaf through every condition and decides how it enters the kernel.
+    """Follow every leaf through every condition and decide how it enters the kernel.
 
     Args:
         residuals: ``{condition: function (params, x) -> number or (outputs,) array}``.
-        params, x: the shapes and dtypes of the parameters and of a point.
+        params, x: shapes and dtypes of the parameters and of a point.
         sizes: ``{condition: number of points}``.
-        method: "structured" (whatever can be), or "auto" (what costs less so).
-        whole: whether all of the kernel is wanted, or its diagonal only.
-        memory: bytes that a Jacobian may take before "auto" prefers its factors for their size.
+        method: "structured" factors every part that can be factored, "auto" only the parts for which this costs less.
+        whole: whether the whole kernel is needed, or only its diagonal.
+        memory: memory budget in bytes. If a Jacobian would take more than half of it (in float32), "auto" prefers
+            factors that are smaller.
     """
     leaves = jax.tree.leaves(params)
     with jax.default_matmul_precision("highest"):
@@ -101,13 +102,13 @@ def _make_plan(residuals, params, x, sizes, method, whole, memory):
     return Plan(factors, _paths(params, reasons))
 
 
-# Costs in multiply-adds of a matrix product, measured on two CPU cores: the sum over channels for an element of a
-# channel's kernel, and writing an element of a Jacobian.
+# Costs in multiply-adds of a matrix product, measured on two CPU cores: adding an element of a channel pair's kernel to
+# the sum over channels, and writing an element of a Jacobian.
 SUM, WRITE = 30, 40
 
 
 def _pays(part, factors, counts, whole, memory):
-    """Whether a part's factors cost less than its Jacobian."""
+    """Return whether a part's factors cost less than its Jacobian."""
     used = [(counts[name], f.count(part), *f.sides[part]) for name, f in factors.items() if part in f.channels]
     rows, columns = used[0][2:]
     size = rows * columns
@@ -126,7 +127,7 @@ def _pays(part, factors, counts, whole, memory):
 
 
 def _paths(params, reasons):
-    """What became of each leaf, in their order."""
+    """Return how each leaf enters the kernel, in the order of the leaves."""
     paths = []
     for leaf, (where, _) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
         name = f"params{jax.tree_util.keystr(where)}"

@@ -1,9 +1,9 @@
-"""Regrouping a graph's sums, so that fewer matrix products are needed.
+"""Regrouping of a graph's sums to save matrix products.
 
-A residual is mostly a sum of derivatives, and the highest ones pass linearly through every layer. Writing
-``c1 L(v1) + c2 L(v2)`` as ``L(c1 v1 + c2 v2)`` for every linear L, from the output inwards, carries one second
-derivative through the network for a Laplacian, whatever the dimension ("forward Laplacian", Li et al. 2024), and one
-channel for both terms of ``u_t - u_xx``.
+A residual is mostly a sum of derivatives, and its highest derivatives pass linearly through every layer. For every
+linear L, from the output inwards, ``c1 L(v1) + c2 L(v2)`` is rewritten as ``L(c1 v1 + c2 v2)``. A Laplacian then
+carries a single second derivative through the network, whatever the dimension ("forward Laplacian", Li et al. 2024),
+and the two terms of ``u_t - u_xx`` share one channel.
 """
 
 import math
@@ -15,35 +15,35 @@ import numpy as np
 
 from pinnntk_lib.kernel._graph import hashable, is_float
 
-# Primitives that are linear in their only argument.
+# Primitives that are linear in their only argument
 LINEAR = ("transpose", "reshape", "squeeze", "broadcast_in_dim", "reduce_sum", "slice", "copy", "rev")
-# Up to this many elements, a value is taken to be computed from the network's derivatives, not on the way to them.
+# Values with at most this many elements are assumed to come after the network's derivatives, not to lead up to them
 FEW = 16
 
 
 def regrouped(builder):
-    """The builder's graph with its sums regrouped; the equations it no longer needs are still there.
+    """Return the builder's graph with its sums regrouped; equations that are no longer needed remain in it.
 
     Args:
-        builder: the :class:`~pinnntk_lib.kernel._trace.Builder` of the graph, to which equations are added.
+        builder: the :class:`~pinnntk_lib.kernel._trace.Builder` of the graph. Equations are added to it.
     """
     return _Regrouping(builder).graph_with_outputs()
 
 
 class _Regrouping:
-    """The graph's values rewritten as sums ``{value: coefficient}``, and these sums computed with few products."""
+    """Rewrites the graph's values as sums ``{value: coefficient}`` and computes these sums with few products."""
 
     def __init__(self, builder):
         self.builder, self.graph = builder, builder.graph
         self.producers = {value: node for node in self.graph.nodes for value in node.outputs}
-        self.totals = {}  # {sum, as a frozenset of its terms: its value}
+        self.totals = {}  # {frozenset of a sum's terms: value of the sum}
 
     def graph_with_outputs(self):
         outputs = [self.total({v: 1.0}) if is_float(self.graph.avals[v]) else v for v in self.graph.outputs]
         return replace(self.graph, outputs=outputs)
 
     def total(self, terms):
-        """A value equal to the sum of ``coefficient * value``."""
+        """Return a value that equals the sum of ``coefficient * value`` over the terms."""
         terms = self.expanded(terms)
         key = frozenset(terms.items())
         if key not in self.totals:
@@ -51,7 +51,7 @@ class _Regrouping:
         return self.totals[key]
 
     def expanded(self, terms):
-        """The terms with sums, differences and multiples by numbers written out."""
+        """Return the terms after expanding sums, differences and multiples by numbers."""
         avals, number = self.graph.avals, self.number
         found, todo = {}, list(terms.items())
         while todo:
@@ -73,14 +73,14 @@ class _Regrouping:
         return found
 
     def number(self, value):
-        """The constant scalar that a value holds, if it is floating-point, finite and not zero; else None."""
+        """Return the constant scalar that a value holds if it is floating-point, finite and nonzero, otherwise None."""
         array = self.graph.constants.get(value)
         if array is None or isinstance(array, jax.core.Tracer) or np.shape(array) != ():
             return None
         return float(array) if is_float(self.graph.avals[value]) and np.isfinite(array) and array != 0 else None
 
     def pooled(self, terms):
-        """The terms, with those that one linear operator produces replaced by its value at their sum."""
+        """Merge terms that share a linear operator, which is then applied once, to the sum of their arguments."""
         left, result = dict(terms), {}
         while True:
             groups = {}
@@ -102,7 +102,7 @@ class _Regrouping:
         return result
 
     def operators(self, value):
-        """The linear operators that produce a value, each as ``(key, node, position of its argument)``."""
+        """Return the linear operators that produce a value, each as ``(key, node, position of its argument)``."""
         node = self.producers.get(value)
         if node is None or node.opaque or len(node.outputs) > 1:
             return []
@@ -117,15 +117,15 @@ class _Regrouping:
         return [(self.operator_key(node, position), node, position) for position in positions]
 
     def operator_key(self, node, position):
-        """Equal for two nodes that apply the same linear operator to arguments of the same shape."""
+        """Return a key that is the same for nodes that apply one linear operator to arguments of one shape."""
         others = tuple(value for i, value in enumerate(node.inputs) if i != position)
         avals = self.graph.avals[node.inputs[position]], self.graph.avals[node.outputs[0]]
-        # the factors of a product commute, those of a matrix product do not
+        # the operands of an elementwise product commute, those of a matrix product do not
         place = position if node.name == "dot_general" else 0
         return node.primitive, hashable(node.params), place, others, tuple((a.shape, a.dtype) for a in avals)
 
     def below(self, value):
-        """An equal value, whose inputs are regrouped too where they are few numbers."""
+        """Return an equal value; if it has few elements, its inputs are regrouped too."""
         node = self.producers.get(value)
         if node is None or node.opaque or len(node.outputs) > 1 or node.name == "dot_general":
             return value

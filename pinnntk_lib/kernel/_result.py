@@ -1,4 +1,4 @@
-"""The kernel as it is returned: blocks, traces, eigenvalues."""
+"""The kernel as a result object, with its blocks, traces and eigenvalues."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -13,9 +13,9 @@ class Path(NamedTuple):
     """How one parameter leaf, or a slice of one, enters the kernel.
 
     Attributes:
-        leaf: where it is in the parameters.
-        method: "structured", "jacobian", or "unused" (no condition depends on it).
-        reason: why.
+        leaf: where the leaf is in the parameters, such as ``params[0]['W']``.
+        method: "structured", "jacobian", or "unused" (no condition depends on the leaf).
+        reason: why this method applies.
     """
 
     leaf: str
@@ -26,14 +26,15 @@ class Path(NamedTuple):
 @partial(jax.tree_util.register_dataclass, data_fields=["matrix"], meta_fields=["sizes", "columns", "paths", "error"])
 @dataclass(frozen=True)
 class NTK:
-    """A neural tangent kernel in blocks, one per pair of conditions. A pytree, so it passes through ``jit``.
+    """A neural tangent kernel, with one block per pair of conditions. It is a pytree, so it passes through ``jit``.
 
     Attributes:
-        matrix: (n, n), symmetric; n is the number of residuals of all conditions. A cross kernel is (n, m).
-        sizes: ``((name, n_name), ...)`` in the order of the blocks.
-        columns: the same of a cross kernel's columns; None for a kernel of points with themselves.
-        paths: how each parameter leaf entered an empirical kernel, as :class:`Path`; empty for other kernels.
-        error: of a kernel at infinite width, an estimate of its diagonal's largest relative error; else 0.
+        matrix: symmetric array (n, n), where n is the total number of residuals of all conditions; a cross kernel is
+            an array (n, m).
+        sizes: ``((name, n_name), ...)``, in the order of the blocks.
+        columns: the same for the columns of a cross kernel; None for the kernel of one set of points.
+        paths: how each parameter leaf enters an empirical kernel, as :class:`Path`; empty for other kernels.
+        error: for a kernel at infinite width, an estimate of the largest relative error of its diagonal; otherwise 0.
 
     Example:
         >>> K = NTK(jax.numpy.diag(jax.numpy.array([3.0, 1.0, 2.0])), (("u", 1), ("r", 2)))
@@ -49,37 +50,40 @@ class NTK:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The conditions' names."""
+        """Names of the conditions."""
         return tuple(name for name, _ in self.sizes)
 
     def rows(self, name: str) -> slice:
-        """Where the condition's points are in ``matrix``. Raises ValueError for an unknown name."""
+        """Return the slice of ``matrix``'s rows that belong to a condition. Raises ValueError for an unknown name."""
         return _range(self.sizes, name)
 
     def block(self, a: str, b: str) -> jax.Array:
-        """K_ab, of shape (n_a, n_b)."""
+        """Return the block K_ab, of shape (n_a, n_b)."""
         return self.matrix[self.rows(a), _range(self.columns or self.sizes, b)]
 
     def trace(self, name: str | None = None) -> jax.Array:
-        """Tr(K_aa) of one condition, or Tr(K). Raises ValueError for a cross kernel."""
+        """Return Tr(K_aa) of one condition, or Tr(K) if ``name`` is None. Raises ValueError for a cross kernel."""
         return jnp.trace(self._diagonal_block(name))
 
     def eigvalsh(self, name: str | None = None) -> jax.Array:
-        """The eigenvalues of one condition's diagonal block, or of K, in descending order.
+        """Return the eigenvalues of one condition's diagonal block, or of K if ``name`` is None, in descending order.
 
-        Those below about ``n * eps * eigenvalue[0]`` are rounding: K is positive semi-definite, yet they may be
-        negative. Raises ValueError for a cross kernel.
+        K is positive semi-definite, but eigenvalues below about ``n * eps * eigenvalue[0]`` are rounding error and may
+        be negative. Raises ValueError for a cross kernel.
         """
         return jnp.linalg.eigvalsh(self._diagonal_block(name))[::-1]
 
     def convergence_rate(self, name: str | None = None) -> jax.Array:
-        """The average convergence rate, Tr(K_aa)/n_a (paper, definition 5.1). Raises ValueError for a cross kernel."""
+        """Return the average convergence rate, Tr(K_aa)/n_a (paper, definition 5.1), or that of K if ``name`` is None.
+
+        Raises ValueError for a cross kernel.
+        """
         block = self._diagonal_block(name)
         return jnp.trace(block) / len(block)
 
     def _diagonal_block(self, name):
         if self.columns is not None:
-            raise ValueError("K: expected the kernel of one set of points, got a cross kernel: it has blocks only")
+            raise ValueError("K: expected the kernel of one set of points, got a cross kernel, which only has blocks")
         return self.matrix if name is None else self.block(name, name)
 
 

@@ -1,4 +1,4 @@
-"""What a kernel depends on, checked: the model, the operators, and the shapes of parameters and points."""
+"""Checks of the inputs that determine a kernel: model, operators, and shapes of the parameters and points."""
 
 import jax
 import jax.numpy as jnp
@@ -7,10 +7,10 @@ from pinnntk_lib._check import check_conditions, check_operators, check_params, 
 
 
 def setting_of(apply, params, conditions, points):
-    """The checked arguments: ``(setting, leaves, points)``.
+    """Check the arguments and return ``(setting, leaves, points)``.
 
-    The setting is hashable, what a plan depends on: ``(apply, ((name, operator), ...), parameters' tree, their shapes
-    and dtypes, a point's)``.
+    The setting is hashable and holds what a plan depends on: ``(apply, ((name, operator), ...), tree structure of the
+    parameters, their shapes and dtypes, shape and dtype of a point)``.
     """
     if not callable(apply):
         raise TypeError(f"apply: expected a function apply(params, x), got {apply!r}")
@@ -30,7 +30,10 @@ def setting_of(apply, params, conditions, points):
 
 
 def residuals_of(setting):
-    """``({name: (params, x) -> residual}, parameters' and a point's shapes)``; checks what the operators return."""
+    """Return ``({name: (params, x) -> residual}, params, x)``, where params and x hold only shapes and dtypes.
+
+    Checks the shapes that the operators return.
+    """
     apply, operators, treedef, leaves, x = setting
     params = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])
     x = jax.ShapeDtypeStruct(*x)

@@ -14,7 +14,7 @@ from pinnntk_lib.kernel._gram import Pairs, bytes_per_pair, chunks_of
 
 
 def sharded_gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: int, mesh: Mesh) -> jax.Array:
-    """The same with its rows over all devices of the mesh; each device has all columns of its rows."""
+    """Return the kernel with its rows sharded over all devices of the mesh; each device holds whole rows."""
     by_rows, whole = NamedSharding(mesh, P(mesh.axis_names)), NamedSharding(mesh, P())
     leaves = jax.device_put([np.asarray(leaf) for leaf in leaves], whole)
     counts = tuple(len(x) * f.outputs for f, x in rows)
@@ -24,7 +24,7 @@ def sharded_gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: i
     shape, dtype = (-(-sum(counts) // mesh.size) * mesh.size, m), jnp.result_type(*leaves)
     matrix = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=by_rows)()
     for chunk in chunks:
-        if columns is None:  # gathered, since to compute them again on every device would not scale
+        if columns is None:  # gathered, because recomputing them on every device would not scale
             everywhere = _gathered(here[chunk.condition], chunk.offset, chunk.rows, whole)
         else:
             everywhere = _features_by(chunk.features, leaves, jax.device_put(np.asarray(chunk.x), whole), whole)
@@ -34,7 +34,7 @@ def sharded_gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: i
 
 
 def _padded(x, multiple):
-    """Points with the last one repeated, up to a multiple of the devices; what it adds is cut off again."""
+    """Repeat the last point until ``multiple`` divides the number of points; the extra rows are cut off later."""
     x = np.asarray(x)
     return np.concatenate([x, np.repeat(x[-1:], -len(x) % multiple, axis=0)])
 
@@ -44,13 +44,13 @@ def _columns_at_once(rows, features, memory, devices):
     kept = sum(n * f.feature_bytes for f, n in here)
     column = max(f.bytes_per_point + f.feature_bytes for f in features) + max(n * bytes_per_pair(f) for f, n in here)
     if kept + column > memory:
-        raise ValueError(f"memory: expected at least {kept + column} bytes a device for these points, got {memory}")
+        raise ValueError(f"memory: expected at least {kept + column} bytes per device for these points, got {memory}")
     return (memory - kept) // column
 
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _features_by(features, leaves, x, sharding):
-    """Features whose rows are sharded as the points are."""
+    """Compute features whose rows are sharded like the points."""
     by_row = NamedSharding(sharding.mesh, P(None, *sharding.spec))
     return jax.lax.with_sharding_constraint(features(leaves, x), by_row)
 
@@ -63,7 +63,7 @@ def _gathered(features, start, rows, whole):
 
 @partial(jax.jit, static_argnums=(4, 5, 6), donate_argnums=0)
 def _panel_placed(matrix, rows, column, start, counts, width, by_rows):
-    """All rows of one chunk of columns, put in its place."""
+    """Compute all rows of one chunk of columns and write them into the matrix."""
 
     def block(row, n):
         padded = next(iter(row.values()))[0].shape[1] if row else n

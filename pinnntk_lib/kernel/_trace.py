@@ -1,8 +1,8 @@
 """Tracing a function to a graph without duplicates.
 
 Nested derivatives compute many things twice: ``dd(u, 0)`` and ``dd(u, 1)`` both evaluate u, and each first derivative
-occurs two times in a second one. XLA removes such duplicates from what it compiles, but only after reverse mode has
-doubled them. Here they are merged before, in the jaxpr.
+occurs twice in a second derivative. XLA removes such duplicates when it compiles, but only after reverse mode has
+doubled them. This module merges them earlier, in the jaxpr.
 """
 
 import math
@@ -16,21 +16,21 @@ import numpy as np
 from pinnntk_lib.kernel._graph import Graph, Node, hashable
 from pinnntk_lib.kernel._regroup import regrouped
 
-# Calls that only group equations; their bodies are put in their place. Custom derivative rules are not among them.
+# Calls that only group equations and are replaced by their bodies. Custom derivative rules are not among them.
 INLINED = ("pjit", "jit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
 COMMUTATIVE = ("add", "add_any", "mul", "max", "min")
-SMALL = 4096  # elements up to which constants are compared by value
+SMALL = 4096  # constants of up to this many elements are compared by value
 
 
 def trace(f: Callable[..., Any], *args: Any) -> Graph:
-    """The graph of ``f`` at arguments of these shapes.
+    """Return the graph of ``f`` for arguments of these shapes.
 
-    Equal equations are merged, sums are regrouped where that saves matrix products, and what no output needs is left
-    out. The results differ by rounding only.
+    Equal equations are merged, sums are regrouped if that saves matrix products, and equations that no output needs
+    are dropped. The graph's results differ from those of ``f`` only by rounding error.
 
     Args:
         f: any function that JAX can trace.
-        args: arrays, or ``jax.ShapeDtypeStruct``, in pytrees.
+        args: pytrees of arrays or ``jax.ShapeDtypeStruct``.
     """
     closed = jax.make_jaxpr(f)(*args)
     builder = Builder()
@@ -39,24 +39,24 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     graph = builder.graph.pruned()
     try:
         shorter = regrouped(builder).pruned()
-    except RecursionError:  # a hundred layers: the graph is right as it is, only longer
+    except RecursionError:  # with about a hundred layers; the graph is correct as it is, only longer
         return graph
     return shorter if _multiplications(shorter) < _multiplications(graph) else graph
 
 
 class Builder:
-    """Builds a graph from jaxprs, an equation at a time; an equation that was there before is not added again."""
+    """Builds a graph from jaxprs, one equation at a time; an equation already in the graph is not added again."""
 
     def __init__(self):
         self.graph = Graph()
-        self.known = {}  # what there is: key -> values
+        self.known = {}  # {key of an equation or constant: its values}
 
     def new(self, aval):
         self.graph.avals.append(aval)
         return len(self.graph.avals) - 1
 
     def add_jaxpr(self, jaxpr, constants, values):
-        """The values of the jaxpr's outputs, for those of its inputs."""
+        """Add a jaxpr's equations at the values of its inputs; return the values of its outputs."""
         environment = dict(zip(jaxpr.invars, values))
         environment.update((var, self.constant(c, var.aval)) for var, c in zip(jaxpr.constvars, constants))
 
@@ -80,7 +80,7 @@ class Builder:
         return self.known[key][0]
 
     def call(self, f, *values):
-        """The value of ``f`` at values."""
+        """Add the equations of ``f`` at the values; return the value of its result."""
         avals = [self.graph.avals[value] for value in values]
         closed = jax.make_jaxpr(f)(*[jax.ShapeDtypeStruct(aval.shape, aval.dtype) for aval in avals])
         return self.add_jaxpr(closed.jaxpr, closed.consts, values)[0]
@@ -94,7 +94,7 @@ class Builder:
         return self.add(eqn.primitive, eqn.params, values, [var.aval for var in eqn.outvars], opaque, eqn.effects)
 
     def add(self, primitive, params, inputs, avals, opaque=None, effects=()):
-        """The values of an equation's outputs."""
+        """Add an equation, unless the graph has it; return the values of its outputs."""
         if primitive.name in COMMUTATIVE:
             inputs = sorted(inputs)
         key = (primitive, hashable(params), tuple(inputs), tuple(map(hashable, avals)))
@@ -106,7 +106,7 @@ class Builder:
 
 
 def _multiplications(graph):
-    """Those of its matrix products."""
+    """Return the number of multiplications in the graph's matrix products."""
     total = 0
     for node in graph.nodes:
         if node.name == "dot_general":
@@ -125,9 +125,9 @@ def _holds_functions(param):
 
 
 def _evaluator(eqn):
-    """A function that evaluates one equation, whatever its parameters: a jaxpr of its own."""
+    """Return a function that evaluates one equation, whatever its parameters, through a jaxpr of its own."""
     variables = list(dict.fromkeys(atom for atom in eqn.invars if not isinstance(atom, jex.Literal)))
-    # older JAX does not know of debugging information, newer warns if there is none
+    # older JAX has no debugging information; newer JAX warns if it is missing
     debug_info = (jex.DebugInfo("pinnntk_lib", eqn.primitive.name, None, None),) if hasattr(jex, "DebugInfo") else ()
     jaxpr = jex.Jaxpr((), variables, eqn.outvars, [eqn], eqn.effects, *debug_info)
     run = jex.jaxpr_as_fun(jex.ClosedJaxpr(jaxpr, ()))

@@ -1,22 +1,24 @@
-"""The kernels of a network of infinite width, with differential operators applied (paper, section 4).
+"""Infinite-width kernels of a network under differential operators (paper, section 4).
 
-For a network in NTK parameterisation, with inputs of dimension d (normalised as the model does), weights drawn from
-N(0, sigma_w^2) and biases from N(0, sigma_b^2), the pre-activations of every layer tend to a Gaussian process as the
-widths grow, and its neural tangent kernel to a deterministic function. With ``Sigma`` the covariance and ``Theta``
-the kernel of a layer's pre-activations,
+Take a network in NTK parameterisation with inputs of dimension d (normalised by the model), weights drawn from
+N(0, sigma_w^2) and biases from N(0, sigma_b^2). As the widths grow, the pre-activations of every layer converge to a
+Gaussian process, and the neural tangent kernel converges to a deterministic function. Write ``Sigma`` for the
+covariance of a layer's pre-activations and ``Theta`` for their tangent kernel. Then
 
     first layer:  Sigma(x, y) = sigma_w^2 x.y / d + sigma_b^2,            Theta(x, y) = x.y / d + 1
-    every next:   Sigma'      = sigma_w^2 E[phi(z) phi(w)] + sigma_b^2,
+    next layers:  Sigma'      = sigma_w^2 E[phi(z) phi(w)] + sigma_b^2,
                   Theta'      = E[phi(z) phi(w)] + 1 + sigma_w^2 E[phi'(z) phi'(w)] Theta,
 
-(z, w) being Gaussian with the covariances ``Sigma(x, x)``, ``Sigma(y, y)``, ``Sigma(x, y)`` of the layer before. A
-linear operator commutes with the limit: the kernel of conditions with operators L_a and L_b is
+where z and w are jointly Gaussian with mean zero, variances ``Sigma(x, x)`` and ``Sigma(y, y)``, and covariance
+``Sigma(x, y)``, all from the previous layer. A linear operator commutes with the limit. The kernel of two conditions
+with operators L_a and L_b is therefore
 
     K_ab(x, y) = L_a (applied to x) L_b (applied to y) Theta(x, y).
 
-The kernels are smooth, on the diagonal x = y too. :func:`ntk_function` gives them as functions that JAX can
-differentiate, so that this formula can be written down as it stands; :func:`ntk` computes the same for many points,
-much faster, from truncated Taylor polynomials in x and y.
+The kernels are smooth, even on the diagonal x = y. :func:`ntk_function` returns Theta as a function that JAX can
+differentiate, so that you can apply this formula as it stands. :func:`ntk` computes the same values for many points,
+much faster, with truncated Taylor polynomials in x and y. :func:`nngp_function` and :func:`nngp` do the same for
+Sigma.
 """
 
 from pinnntk_lib.limit._functions import nngp_function, ntk_function

@@ -1,4 +1,4 @@
-"""The limiting kernels as functions of two points, which JAX can differentiate."""
+"""Infinite-width kernels as functions of two points that JAX can differentiate."""
 
 from collections.abc import Callable
 
@@ -20,15 +20,16 @@ def ntk_function(
     bias_variance: float = 1.0,
     rtol: float = 1e-11,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The limiting kernel as a smooth function ``theta(x, y)`` of two points (d,), to be differentiated at will.
+    """Return the infinite-width kernel as a smooth function ``theta(x, y)`` of two points (d,).
 
-    ``op(lambda x: op(lambda y: theta(x, y), y0), x0)`` is an entry of the kernel of ``op``. To compile it takes
-    seconds for second derivatives in both arguments: for matrices there is :func:`ntk`.
+    JAX can differentiate ``theta``: for an operator ``op``, an entry of its kernel is
+    ``op(lambda x: op(lambda y: theta(x, y), y0), x0)``. Compiling second derivatives in both arguments takes seconds;
+    use :func:`ntk` for matrices.
 
     Args:
-        model: as in :func:`ntk`, and the other arguments too.
-        radius: the root mean square of the normalised coordinates, ``|(x - shift) / scale| / sqrt(d)``, up to which
-            ``rtol`` holds. Beyond it accuracy is lost little by little.
+        model: as in :func:`ntk`, like all arguments not listed here.
+        radius: largest root mean square of the normalised coordinates, ``|(x - shift) / scale| / sqrt(d)``, for which
+            ``rtol`` holds. Accuracy degrades gradually beyond it.
 
     Example:
         >>> import jax.numpy as jnp, pinnntk_lib as pn
@@ -49,7 +50,9 @@ def nngp_function(
     bias_variance: float = 1.0,
     rtol: float = 1e-11,
 ) -> Callable[[jax.Array, jax.Array], jax.Array]:
-    """The covariance of ``u(x)`` and ``u(y)`` at infinite width as a smooth function; see :func:`ntk_function`.
+    """Return the covariance of ``u(x)`` and ``u(y)`` at infinite width as a smooth function.
+
+    The arguments are those of :func:`ntk_function`.
 
     Example:
         >>> import jax.numpy as jnp, pinnntk_lib as pn

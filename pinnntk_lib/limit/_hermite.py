@@ -1,18 +1,20 @@
-"""Gaussian expectations of an activation and its derivatives, and how accurate they are.
+"""Gaussian expectations of an activation and its derivatives, with a bound on the truncation error.
 
-The infinite-width kernels are made of ``E[phi^(a)(z) phi^(b)(w)]`` for z and w jointly Gaussian with mean zero,
-variances q and p, and covariance c. In the Hermite polynomials he_k, orthonormal under N(0, 1), it is a sum
-(Mehler's formula)
+The infinite-width kernels are built from ``E[phi^(a)(z) phi^(b)(w)]``, where z and w are jointly Gaussian with mean
+zero, variances q and p, and covariance c. Mehler's formula expands this expectation in the Hermite polynomials he_k,
+orthonormal under N(0, 1):
 
-    sum over k of  rho^k H_k(a, q) H_k(b, p),   rho = c / sqrt(q p),   H_k(a, q) = E[phi^(a)(sqrt(q) g) he_k(g)],
+    sum over k of  rho^k H_k(a, q) H_k(b, p),   rho = c / sqrt(q p),   H_k(a, q) = E[phi^(a)(sqrt(q) g) he_k(g)].
 
-of products of one-dimensional integrals: those belong to a point, and only the powers of rho to a pair. The
-integrals are taken by the trapezoidal rule, which converges geometrically for analytic functions (Gauss-Hermite's
-error falls only like exp(-sqrt(nodes)) when the function has poles, as tanh does). Where to cut the sum follows from
-Parseval's identity, ``sum H_k(a, q)^2 = E[phi^(a)(sqrt(q) g)^2]``: what is left of it bounds what is cut off.
+Each H_k is a one-dimensional integral that depends on one point; only the powers of rho depend on the pair. The
+trapezoidal rule computes the integrals, because it converges geometrically for analytic functions. (The error of
+Gauss–Hermite quadrature decreases only like exp(-sqrt(nodes)) when the function has poles, as tanh does.) Parseval's
+identity, ``sum H_k(a, q)^2 = E[phi^(a)(sqrt(q) g)^2]``, decides where to truncate the sum: its remainder bounds the
+truncation error.
 
-The formula with its square root is not differentiable where the points coincide (rho = 1), but the expectation is:
-its derivatives by q, p and c are expectations of further derivatives (Price's theorem), and so they are computed.
+Because of the square root, the formula cannot be differentiated where the points coincide (rho = 1), although the
+expectation is smooth there. Its derivatives with respect to q, p and c are therefore computed by Price's theorem, as
+expectations of higher derivatives of the activation.
 """
 
 import math
@@ -28,21 +30,21 @@ from jax.experimental.jet import jet
 
 MOST_TERMS = 2048
 
-# Beyond this the normal density is below 1e-37: no activation grows enough to be seen there.
+# Beyond this the normal density is below 1e-37, too small for any activation to matter.
 _REACH = 13.0
 
-# Activations are evaluated at so many numbers at a time: one shape, compiled once.
+# Activations are evaluated in chunks of this size: a single shape, compiled once.
 _CHUNK = 2**15
 
 
 def in_double_precision():
-    """A context in which JAX computes in float64, whatever its configuration."""
+    """Return a context in which JAX computes in float64, whatever its configuration."""
     return jax.enable_x64(True) if hasattr(jax, "enable_x64") else jax.experimental.enable_x64()
 
 
 @lru_cache(maxsize=1024)
 def derivative(f: Callable, order: int) -> Callable:
-    """The ``order``-th derivative of an elementwise function; the same object each time, traced once."""
+    """Return the ``order``-th derivative of an elementwise function, cached so that JAX traces it only once."""
     if order == 0:
         return f
     lower = derivative(f, order - 1)
@@ -51,7 +53,7 @@ def derivative(f: Callable, order: int) -> Callable:
 
 @lru_cache(maxsize=64)
 def _tower(f, highest):
-    """All derivatives of an elementwise function at once: (highest + 1, *z.shape)."""
+    """Return a function of z that computes all derivatives of ``f`` at once, of shape (highest + 1, *z.shape)."""
 
     def by_taylor_mode(z):
         inner = [jnp.ones_like(z)] + [jnp.zeros_like(z)] * (highest - 1)
@@ -65,14 +67,14 @@ def _tower(f, highest):
         return jax.jit(by_nesting)
     try:
         jax.eval_shape(by_taylor_mode, jnp.zeros(_CHUNK))
-    except Exception:  # a primitive without a Taylor rule, or a custom derivative: nesting costs 2^order, but works
+    except Exception:  # jet has no rule for a primitive or a custom derivative; nesting costs 2^order
         return jax.jit(by_nesting)
     return jax.jit(by_taylor_mode)
 
 
 def derivatives(f: Callable, highest: int, z: np.ndarray) -> np.ndarray:
-    """All derivatives up to an order, or some more, at numbers of any shape: (orders, *z.shape), float64."""
-    highest = 8 * math.ceil((highest + 1) / 8) - 1  # few different ones, to compile few
+    """Return the derivatives of ``f`` at z, orders 0 to at least ``highest``: (orders, *z.shape), float64."""
+    highest = 8 * math.ceil((highest + 1) / 8) - 1  # few distinct values, so that few are compiled
     flat = np.ravel(z)
     padded = np.pad(flat, (0, -flat.size % _CHUNK)).reshape(-1, _CHUNK)
     with in_double_precision(), jax.ensure_compile_time_eval():
@@ -82,12 +84,12 @@ def derivatives(f: Callable, highest: int, z: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Series:
-    """Expectations of one activation's derivatives, for variances up to a largest one.
+    """Hermite series of an activation's derivatives, for all variances up to a maximum.
 
     Attributes:
         activation: a smooth elementwise function.
-        variance: the largest variance asked for.
-        rtol: how much of ``E[phi^(a)^2]^(1/2) E[phi^(b)^2]^(1/2)`` may be cut off at that variance.
+        variance: the maximum variance.
+        rtol: largest truncation error at that variance, relative to ``E[phi^(a)^2]^(1/2) E[phi^(b)^2]^(1/2)``.
     """
 
     activation: Callable
@@ -96,14 +98,14 @@ class Series:
 
     @cached_property
     def rule(self) -> tuple[np.ndarray, np.ndarray]:
-        """Nodes g (m,), and weights (MOST_TERMS, m) that integrate against he_k and the normal density."""
-        # he_k oscillates with wave number sqrt(k) at most. The second term resolves tanh, whose poles come closer as
-        # the variance grows: the error is of the order exp(-2 pi (pi / 2) / (step sqrt(q))) = exp(-37).
+        """Quadrature nodes g (m,) and weights (MOST_TERMS, m), which include he_k and the normal density."""
+        # The wave number of he_k is at most sqrt(k). The second term resolves tanh, whose poles approach the real
+        # axis as the variance grows: the error is of order exp(-2 pi (pi / 2) / (step sqrt(q))) = exp(-37).
         return _rule(2 * math.pi / (math.sqrt(MOST_TERMS) + 24 * math.sqrt(max(self.variance, 1.0))))
 
     @cached_property
     def parity(self) -> int | None:
-        """1 for an odd activation, 0 for an even one, else None: half of the terms vanish where it is known."""
+        """1 for an odd activation, 0 for an even one, otherwise None. With a parity, every other term vanishes."""
         values = derivatives(self.activation, 0, self.rule[0])[0]
         for parity, mirrored in ((1, -values[::-1]), (0, values[::-1])):
             if np.array_equal(values, mirrored):
@@ -111,23 +113,23 @@ class Series:
         return None
 
     def terms(self, a: int, b: int) -> int:
-        """How many terms, from k = 0 on, the expectation of ``phi^(a) phi^(b)`` needs.
+        """Return the number of terms, starting at k = 0, that the expectation of ``phi^(a) phi^(b)`` needs.
 
         Raises:
-            ValueError: if more than ``MOST_TERMS`` would be needed.
+            ValueError: if ``MOST_TERMS`` terms do not reach ``rtol``.
         """
         left = np.sqrt(_tail(self, a) * _tail(self, b))
         enough = np.flatnonzero(left <= self.rtol)
         if not len(enough):
             raise ValueError(
-                f"activation: the expectation of its derivatives of orders {a} and {b} at variance {self.variance:.3g} "
-                f"is accurate only to {left[-1]:.1e} with {MOST_TERMS} terms, and rtol={self.rtol:.1e} was asked for. "
-                "Normalise the inputs (pinnntk_lib.normalization), take a smooth activation, or a larger rtol"
+                f"activation: expected Gaussian integrals of its derivatives accurate to rtol={self.rtol:.1e}, got an "
+                f"error of {left[-1]:.1e} for orders {a} and {b} at variance {self.variance:.3g} with {MOST_TERMS} "
+                "terms; normalise the inputs (pinnntk_lib.normalization), use a smooth activation or increase rtol"
             )
         return min(8 * math.ceil((enough[0] + 1) / 8), MOST_TERMS)
 
     def kept(self, a: int, terms: int) -> slice:
-        """The k below ``terms`` whose ``H_k(a, q)`` do not vanish by parity."""
+        """Return the k below ``terms`` for which ``H_k(a, q)`` does not vanish by parity."""
         return slice(0, terms) if self.parity is None else slice((self.parity + a) % 2, terms, 2)
 
 
@@ -139,7 +141,7 @@ def _nodes(step):
 @lru_cache(maxsize=16)
 def _rule(step):
     g = _nodes(step)
-    psi = np.zeros((MOST_TERMS, len(g)))  # he_k times the square root of the density: bounded
+    psi = np.zeros((MOST_TERMS, len(g)))  # he_k times the square root of the density, to stay bounded
     psi[0] = np.exp(-(g**2) / 4) / (2 * math.pi) ** 0.25
     psi[1] = g * psi[0]
     for k in range(1, MOST_TERMS - 1):
@@ -149,20 +151,20 @@ def _rule(step):
 
 @lru_cache(maxsize=1024)
 def _tail(series, a):
-    """What is left of Parseval's sum after k terms, relative to all of it, for k = 0 .. MOST_TERMS."""
+    """Return the remainder of Parseval's sum after k terms, as a fraction of the sum, for k = 0 .. MOST_TERMS."""
 
     def values(g):
         return derivatives(series.activation, a, math.sqrt(series.variance) * g)[a]
 
     g, weights = series.rule
     finer = _nodes((g[1] - g[0]) / math.sqrt(3))
-    # with other nodes, so that it also tells of an activation that is not smooth enough for these
+    # Different nodes, so that an activation that is not smooth enough for the rule shows up as a remainder.
     total = np.exp(-(finer**2) / 2) @ values(finer) ** 2 * (finer[1] - finer[0]) / math.sqrt(2 * math.pi)
     if total == 0:
         return np.zeros(MOST_TERMS + 1)
     squares = np.append((weights @ values(g)) ** 2, 0.0)
     tail = np.cumsum(squares[::-1])[::-1]
-    # beyond the last term: the difference of two numbers that agree to rounding, or do not
+    # The terms beyond the last one, unless the difference is only rounding error.
     beyond = abs(total - tail[0])
     return (tail + (beyond if beyond > 1e-13 * total else 0.0)) / total
 
@@ -171,11 +173,12 @@ def _tail(series, a):
 
 
 class Coefficients:
-    """The one-dimensional integrals of a layer for many points.
+    """The one-dimensional integrals of one layer at n points.
 
     Attributes:
-        orders: ``{a: H_k(a, q)}`` of shape (n, terms), or those terms alone that do not vanish by parity.
-        slopes: the derivatives of ``E[phi(sqrt(q) g)^2]`` by q, from the zeroth on, (n,) each.
+        orders: ``{a: H_k(a, q)}``, each of shape (n, terms); terms that vanish by parity are left out.
+        slopes: the derivatives of ``E[phi(sqrt(q) g)^2]`` with respect to q, each of shape (n,), starting with the
+            expectation itself.
     """
 
     def __init__(self, series: Series, q: np.ndarray, orders: Iterable[int], terms: int, slopes: int):
@@ -191,12 +194,14 @@ class Coefficients:
 def expectations(
     series: Series, pairs: Collection[tuple[int, int]], first: dict, second: dict, rho: np.ndarray
 ) -> dict:
-    """``{(a, b): E[phi^(a) phi^(b)]}`` for (a, b) in ``pairs``: (n, m) each.
+    """Return ``{(a, b): E[phi^(a) phi^(b)]}`` for all (a, b) in ``pairs``, each of shape (n, m).
 
     Args:
-        first: ``{a: (n, terms)}``, as in :class:`Coefficients`.
-        second: ``{b: (m, terms)}``.
-        rho: (n, m).
+        series: the layer's series.
+        pairs: orders (a, b) of the derivatives.
+        first: ``{a: (n, terms)}``, the ``orders`` of :class:`Coefficients` at the first points.
+        second: ``{b: (m, terms)}``, the same at the second points.
+        rho: correlations, (n, m).
     """
     found: dict = {}
     for parity in (0,) if series.parity is None else (0, 1):
@@ -215,7 +220,7 @@ def expectations(
 
 
 def _powers(start, step, count):
-    """``start * step**k`` for k below ``count``, on a further axis."""
+    """Return ``start * step**k`` for k below ``count``, along a new last axis."""
     powers = np.empty((*start.shape, count))
     powers[..., 0] = start
     known, factor = 1, step[..., None]
@@ -227,7 +232,7 @@ def _powers(start, step, count):
 
 
 def correlation(q, p, c):
-    """``c / sqrt(q p)``; 0 where a variance is."""
+    """Return ``c / sqrt(q p)``, or 0 where a variance is 0."""
     return c / np.sqrt(np.maximum(q * p, np.finfo(float).tiny))
 
 
@@ -236,7 +241,7 @@ def correlation(q, p, c):
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
 def expectation(series: Series, a: int, b: int, q: jax.Array, p: jax.Array, c: jax.Array) -> jax.Array:
-    """``E[phi^(a)(z) phi^(b)(w)]`` of one pair, smooth in the variances q, p and the covariance c (scalars)."""
+    """Return ``E[phi^(a)(z) phi^(b)(w)]`` for one pair, smooth in the variances q, p and the covariance c (scalars)."""
     if series.parity is not None and (a - b) % 2:
         return jnp.zeros_like(c)
     terms = series.terms(a, b)

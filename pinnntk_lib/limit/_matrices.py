@@ -1,4 +1,4 @@
-"""The limiting kernels as matrices, for many points and any differential operators."""
+"""Infinite-width kernel matrices for many points and differential operators."""
 
 import math
 import os
@@ -33,33 +33,33 @@ def ntk(
     rtol: float = 1e-11,
     memory: int = 2**27,
 ) -> NTK:
-    """The deterministic kernel that the empirical one tends to as the widths grow (paper, section 4).
+    """Compute the deterministic limit of the empirical kernel at infinite width (paper, section 4).
 
-    The paper's theorem is for one hidden layer; the recursion above is for any depth. Operators are of an order of at
-    most 8 and look at ``u`` near x only.
+    The paper's theorem covers one hidden layer; the recursion implemented here holds for any depth. Operators may have
+    order at most 8, and must depend on ``u`` only near x.
 
     Args:
-        model: its depth, activation and normalisation of inputs count, its width does not.
-        conditions: a :class:`~pinnntk_lib.problems.Problem`, or ``{name: operator(u, x)}``. Constants in an operator
-            (a forcing) are disregarded.
+        model: the network. The limit depends on its depth, activation and input normalisation, not on its width.
+        conditions: a :class:`~pinnntk_lib.problems.Problem`, or ``{name: operator(u, x)}``. Terms of an operator that
+            do not depend on ``u`` (a forcing) are ignored.
         points: ``{name: (n_name, d) array}``.
-        other_points: as ``points``: the cross kernel between the two sets.
-        at: the function u, of a point (d,) to a scalar, that nonlinear operators are linearised at: the kernel is
-            then that of ``L'(u)``. Linear operators do not need it.
-        weight_variance: sigma_w^2, of the weights as they are drawn.
-        bias_variance: sigma_b^2.
-        rtol: how much of an expectation may be cut off, relative to its size. Entries of derivatives can lose two
-            digits more; what it comes to is measured, and reported as ``K.error``. All is computed in float64, and
-            returned in the points' precision.
-        memory: about how many bytes may be in use beyond the kernel itself.
+        other_points: as ``points``; if given, return the cross kernel between the two sets.
+        at: a function u from a point (d,) to a scalar, at which to linearise nonlinear operators. The kernel is then
+            that of ``L'(u)``. Linear operators do not need it.
+        weight_variance: sigma_w^2, the variance of the initial weights.
+        bias_variance: sigma_b^2, the variance of the initial biases.
+        rtol: largest truncation error of an expectation, relative to its size. Entries that involve derivatives can
+            lose two more digits; ``K.error`` is an estimate of the resulting error. Everything is computed in float64
+            and returned in the precision of the points.
+        memory: approximate memory budget in bytes, not counting the kernel itself.
 
     Returns:
-        The kernel, in the conditions' order.
+        The kernel, with blocks in the order of the conditions.
 
     Raises:
-        ValueError, TypeError: if an argument's shape, type, names or values do not fit; if the model is not in NTK
-            parameterisation, where there is no limit; if an operator is not linear and ``at`` is not given; if the
-            inputs are too large for ``rtol``. The message says which.
+        ValueError, TypeError: if an argument has the wrong shape, type, names or values; if the model is not in NTK
+            parameterisation, without which there is no limit; if an operator is nonlinear and ``at`` is not given; or
+            if the inputs are too large for ``rtol``. The message names the argument.
 
     Example:
         >>> import pinnntk_lib as pn
@@ -84,9 +84,10 @@ def nngp(
     rtol: float = 1e-11,
     memory: int = 2**27,
 ) -> NTK:
-    """The covariance of ``L_a u(x)`` and ``L_b u(y)`` over initialisations, at infinite width (paper, section 4).
+    """Compute the covariance of ``L_a u(x)`` and ``L_b u(y)`` at infinite width (paper, section 4).
 
-    Arguments, errors and the form of the result as for :func:`ntk`.
+    The covariance is taken over initialisations. The arguments, the form of the result and the errors raised are
+    those of :func:`ntk`.
 
     Example:
         >>> import jax.numpy as jnp, pinnntk_lib as pn
@@ -106,7 +107,7 @@ def _kernel(tangent, model, conditions, points, other_points, at, variances, rto
     others = check_other_points(other_points, points) if cross else points
     d = next(iter(points.values())).shape[1]
     if d != model.dim:
-        raise ValueError(f"points: expected points of dimension {model.dim}, as the model's, got {d}")
+        raise ValueError(f"points: expected points of dimension {model.dim} (model.dim), got {d}")
     rows = {name: _condition(model, name, operators[name], x, at) for name, x in points.items()}
     columns = {name: _condition(model, name, operators[name], x, at) for name, x in others.items()} if cross else rows
     sizes = [float((c.x**2).mean(axis=1).max()) for c in (*rows.values(), *columns.values())]
@@ -126,7 +127,7 @@ def _sizes(conditions):
 
 
 class _Condition(NamedTuple):
-    """An operator at points: the derivatives that it takes."""
+    """A linearised operator at n points, as the factors by which it multiplies Taylor coefficients."""
 
     x: np.ndarray  # normalised (n, d)
     exponents: tuple[tuple[int, ...], ...]
@@ -144,27 +145,27 @@ def _condition(model, name, operator, x, at):
         again = found if at else symbol(operator, x, _wavier)
     if found is None:
         raise ValueError(
-            f"conditions[{name!r}]: expected a differential operator of an order of at most 8 that looks at u near x "
-            "only; for others, apply them to both arguments of pinnntk_lib.limit.ntk_function(model)"
+            f"conditions[{name!r}]: expected a differential operator of order at most 8 that depends on u only near x, "
+            "got another operator; apply it to both arguments of pinnntk_lib.limit.ntk_function(model) instead"
         )
     scale = max((abs(c).max() for c in found.values()), default=0.0)
     if again is None or any(
         abs(found.get(alpha, 0.0) - again.get(alpha, 0.0)).max() > 1e-11 * scale for alpha in {*found, *again}
     ):
         raise ValueError(
-            f"conditions[{name!r}]: expected a linear operator, got one whose derivative depends on u; give the "
-            "function u that it is to be linearised at as at=u"
+            f"conditions[{name!r}]: expected a linear operator, got one whose derivative depends on u; pass at=u "
+            "to linearise it at a function u"
         )
     if not found:
         raise ValueError(f"conditions[{name!r}]: expected an operator that depends on u, got one that does not")
     exponents = tuple(sorted(closure(found)))
     nothing = np.zeros_like(next(iter(found.values())))
-    # Taylor coefficients are derivatives over alpha!
+    # A Taylor coefficient is a derivative divided by alpha!.
     c = np.stack([found.get(alpha, nothing) * factorial(alpha) for alpha in exponents], axis=-1)
     return _Condition((np.asarray(x) - np.asarray(model.shift)) / np.asarray(model.scale), exponents, c)
 
 
-# Two functions without symmetry, which tell linear operators from others.
+# An operator counts as linear if its linearisations at these two functions, which have no symmetry, agree.
 
 
 def _wavy(x):
@@ -177,9 +178,9 @@ def _wavier(x):
 
 
 def _error(network, tangent, condition):
-    """By how much the diagonal changes, relatively, with half as many terms more, at the outermost point.
+    """Return the relative change of the diagonal at the outermost point when 1.5 times as many terms are summed.
 
-    There a series converges the most slowly: the variance is largest, and the correlation is one.
+    The series converge most slowly there: the variance is largest, and the correlation is one.
     """
     outermost = np.argmax((condition.x**2).sum(axis=1))
     point = _Condition(condition.x[[outermost]], condition.exponents, condition.c[[outermost]])
@@ -188,14 +189,14 @@ def _error(network, tangent, condition):
 
 
 def _block(network, tangent, first, second, memory, factor=1.0):
-    """``L_a L_b`` of a kernel for all pairs, some rows at a time: (n * outputs, m * outputs)."""
+    """Return ``L_a L_b`` of the kernel at all pairs, (n * outputs, m * outputs), computed in chunks of rows."""
     keep = frozenset(alpha + beta for alpha in first.exponents for beta in second.exponents)
     needed = needed_orders(network.layers, first.order, second.order, factor)
     firsts = layers_of(network, first, needed, 0)
     seconds = firsts if first is second else layers_of(network, second, needed, 1)
     n, m = len(first.x), len(second.x)
     workers = min(os.cpu_count() or 1, 8)
-    # a pair's powers, and their products with coefficients; its polynomials
+    # Numbers per pair of points: powers of rho and their products with coefficients, and polynomials.
     numbers = 3 * max(terms for _, terms in needed) + 8 * len(keep)
     rows = int(np.clip(memory // (workers * 8 * m * numbers), 1, n))
 
@@ -215,6 +216,6 @@ def _block(network, tangent, first, second, memory, factor=1.0):
                     block[:, :, there] += a[:, :, None, None, i] * b[..., j] * derivative[:, None, :, None]
         return block.reshape(-1, m * b.shape[1])
 
-    with ThreadPoolExecutor(workers) as pool:  # NumPy lets other threads go on
+    with ThreadPoolExecutor(workers) as pool:  # NumPy releases the GIL
         block = np.concatenate(list(pool.map(some, range(0, n, rows))))
     return np.triu(block) + np.triu(block, 1).T if first is second else block

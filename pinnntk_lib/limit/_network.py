@@ -1,4 +1,4 @@
-"""What the limit depends on: the network's layers, with the largest variance that each of them sees."""
+"""The quantities that determine the infinite-width limit, with the largest variance that each layer sees."""
 
 import math
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from pinnntk_lib.models import ACTIVATIONS, MLP
 
 
 class Network(NamedTuple):
-    """What the limit depends on; hashable."""
+    """The quantities that determine the limit, hashable."""
 
     layers: tuple[Series, ...]
     shift: tuple[float, ...]
@@ -28,19 +28,21 @@ def check_model(model):
 
 
 def network_of(model, radius, variances, rtol):
-    """Checked, with the largest variance of each layer."""
+    """Check the arguments and return the :class:`Network`, with the largest variance of each layer."""
     weight_variance, bias_variance = (
         check_finite(name, value) for name, value in zip(("weight_variance", "bias_variance"), variances)
     )
     if weight_variance <= 0 or bias_variance < 0:
-        raise ValueError(f"weight_variance, bias_variance: expected positive numbers, got {variances}")
+        raise ValueError(
+            f"weight_variance, bias_variance: expected a positive and a non-negative number, got {variances}"
+        )
     rtol = check_finite("rtol", rtol)
     if rtol <= 0:
         raise ValueError(f"rtol: expected a positive number, got {rtol}")
     activation, layers = ACTIVATIONS.get(model.activation, model.activation), []
     largest = weight_variance * check_finite("radius", radius) ** 2 + bias_variance
     for _ in range(model.depth):
-        # rounded up, so that other points like these find what has been computed
+        # Rounded up, so that similar points find the same cached quadrature rules and tails.
         layers.append(Series(activation, math.ceil(8 * largest) / 8, rtol))
         on_the_way = Coefficients(layers[-1], np.linspace(0.0, layers[-1].variance, 33), (0,), 1, 0).slopes[0]
         largest = weight_variance * on_the_way.max() + bias_variance

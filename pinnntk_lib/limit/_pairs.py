@@ -1,4 +1,4 @@
-"""The limiting kernels at pairs of points, as truncated Taylor polynomials in both."""
+"""Infinite-width kernels at pairs of points, as truncated Taylor polynomials in both points."""
 
 import itertools
 import math
@@ -12,8 +12,12 @@ from pinnntk_lib.limit._taylor import multiply, powers
 
 @lru_cache(maxsize=256)
 def needed_orders(layers, order, other_order, factor):
-    """For each layer what the pairs of points of two conditions need: ``((a, b), ...), terms``, so many times more."""
-    # Price's theorem: i derivatives by Sigma(x, x), j by Sigma(y, y), k by Sigma(x, y), of E[phi phi], E[phi' phi']
+    """Return ``((a, b), ...), terms`` for each layer: the expectations that two conditions need, and how many terms.
+
+    ``factor`` multiplies the number of terms, up to ``MOST_TERMS``.
+    """
+    # Price's theorem for E[phi phi] and E[phi' phi'], with i, j and k derivatives with respect to Sigma(x, x),
+    # Sigma(y, y) and Sigma(x, y).
     pairs = {
         (2 * i + k, 2 * j + k)
         for i in range(order + 1)
@@ -25,7 +29,10 @@ def needed_orders(layers, order, other_order, factor):
 
 
 def layers_of(network, condition, needed, side):
-    """For each layer ``Sigma(x, x)`` as polynomials in x, and the coefficients: what belongs to a point alone."""
+    """Return ``Sigma(x, x)`` as a polynomial in x, and the Hermite coefficients, for each layer.
+
+    These depend on single points; :func:`pairs_of` combines them.
+    """
     x, exponents = condition.x, condition.exponents
     d, zero = x.shape[1], (0,) * x.shape[1]
     w = network.weight_variance / d
@@ -49,7 +56,7 @@ def rows_of(arrays, rows):
 
 
 def pairs_of(network, tangent, keep, needed, first, second):
-    """The Taylor polynomials of ``Theta`` (or of ``Sigma``, if not ``tangent``) at pairs of points, (n, m) each."""
+    """Return the Taylor polynomial of ``Theta`` (``Sigma`` if not ``tangent``), with coefficients of shape (n, m)."""
     (x, first_layers), (y, second_layers) = first, second
     d, zero = x.shape[1], (0,) * x.shape[1]
     origin, w = zero + zero, network.weight_variance / d
@@ -58,7 +65,7 @@ def pairs_of(network, tangent, keep, needed, first, second):
         e = _unit(i, d)
         c |= {e + zero: w * y[None, :, i] / s, zero + e: w * x[:, None, i] / s, e + e: np.full((1, 1), w / s**2)}
     c = {alpha: value for alpha, value in c.items() if alpha in keep}
-    # the gradient by the weights themselves: without their variance
+    # In the first layer Theta = x.y / d + 1: a gradient with respect to a weight does not contain its variance.
     theta = _plus({origin: 1.0 - network.bias_variance / network.weight_variance}, c, 1 / network.weight_variance)
     for layer, (pairs, _), (q, firsts), (p, seconds) in zip(network.layers, needed, first_layers, second_layers):
         q = {alpha + zero: value[:, None] for alpha, value in q.items()}
@@ -67,7 +74,7 @@ def pairs_of(network, tangent, keep, needed, first, second):
         by_q, by_p, by_c = (
             powers({alpha: value for alpha, value in f.items() if alpha != origin}, keep) for f in (q, p, c)
         )
-        value, slope = {}, {}  # of E[phi phi] and E[phi' phi']
+        value, slope = {}, {}  # polynomials of E[phi phi] and E[phi' phi']
         for (i, f), (j, g) in itertools.product(enumerate(by_q), enumerate(by_p)):
             f_g = multiply(f, g, keep)
             for k, h in enumerate(by_c):
@@ -84,7 +91,7 @@ def pairs_of(network, tangent, keep, needed, first, second):
 
 
 def _plus(f, g, factor):
-    """``f + factor * g`` of two polynomials."""
+    """Return the polynomial ``f + factor * g``."""
     return f | {alpha: f[alpha] + factor * value if alpha in f else factor * value for alpha, value in g.items()}
 
 

@@ -1,7 +1,8 @@
-"""Truncated Taylor polynomials in several variables, and differential operators as what they do to them.
+"""Truncated Taylor polynomials in several variables, and the coefficients of differential operators.
 
-A polynomial is a dict ``{(alpha_1, ..., alpha_d): coefficient}`` with coefficients that are scalars or arrays; what
-is not in it is zero. A set of exponents to keep is closed downwards: with an exponent it has all smaller ones.
+A polynomial is a dict ``{(alpha_1, ..., alpha_d): coefficient}``. Its coefficients are scalars or arrays, and missing
+exponents have coefficient zero. A set of exponents to keep is closed downwards: if it contains an exponent, it
+contains every smaller one.
 """
 
 import itertools
@@ -19,25 +20,25 @@ HIGHEST_ORDER = 8
 
 
 def indices(d: int, order: int) -> list[Index]:
-    """The exponents of ``d`` variables whose sum is ``order``."""
+    """Return all exponents in ``d`` variables whose components sum to ``order``."""
     variables = itertools.combinations_with_replacement(range(d), order)
     return [tuple(chosen.count(i) for i in range(d)) for chosen in variables]
 
 
 def closure(exponents: Iterable[Index]) -> frozenset[Index]:
-    """The exponents and all smaller ones."""
+    """Return the exponents together with all smaller ones."""
     return frozenset(
         beta for alpha in exponents for beta in itertools.product(*(range(component + 1) for component in alpha))
     )
 
 
 def factorial(alpha: Index) -> int:
-    """``alpha! = alpha_1! ... alpha_d!``."""
+    """Return ``alpha! = alpha_1! ... alpha_d!``."""
     return math.prod(map(math.factorial, alpha))
 
 
 def multiply(f: dict, g: dict, keep: Container[Index]) -> dict:
-    """The product, as far as its exponents are to be kept."""
+    """Return the product of f and g, restricted to the exponents in ``keep``."""
     product: dict = {}
     for alpha, a in f.items():
         for beta, b in g.items():
@@ -48,7 +49,7 @@ def multiply(f: dict, g: dict, keep: Container[Index]) -> dict:
 
 
 def powers(f: dict, keep: Collection[Index]) -> list[dict]:
-    """``[1, f, f^2, ...]`` up to the last that is not zero; f must have no constant term."""
+    """Return ``[1, f, f^2, ...]`` up to the last non-zero power; f must have no constant term."""
     d = len(next(iter(keep)))
     found = [{(0,) * d: 1.0}]
     while found[-1]:
@@ -57,19 +58,19 @@ def powers(f: dict, keep: Collection[Index]) -> list[dict]:
 
 
 def symbol(operator: Callable, points: jax.Array, u: Callable) -> dict[Index, np.ndarray] | None:
-    """The coefficients ``c_alpha(x)`` of an operator's linear part at u, ``sum over alpha of c_alpha d^alpha``.
+    """Return the coefficients ``c_alpha(x)`` of an operator linearised at u, ``sum over alpha of c_alpha d^alpha``.
 
-    Found by applying the operator to monomials, one order after the other, until what was found gives what the
-    operator does to an exponential.
+    The linearised operator is applied to monomials of increasing order, until the coefficients found reproduce its
+    action on three exponentials.
 
     Args:
         operator: ``(u, x) -> scalar or (outputs,)``.
         points: (n, d).
-        u: the function that a nonlinear operator is linearised at.
+        u: function at which a nonlinear operator is linearised.
 
     Returns:
-        ``{alpha: (n, outputs)}``; None if the operator is of an order above ``HIGHEST_ORDER``, or looks at ``u``
-        elsewhere than at x.
+        ``{alpha: (n, outputs)}``, or None if the operator has an order above ``HIGHEST_ORDER`` or depends on values
+        of ``u`` away from x.
     """
     d = points.shape[1]
     wave_numbers = _wave_numbers(d)
@@ -90,7 +91,7 @@ def symbol(operator: Callable, points: jax.Array, u: Callable) -> dict[Index, np
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _applied(operator, u, v, parameters, points):
-    """The linear part of an operator at u, applied to ``y -> v(y - x, parameter)``: (parameters, n, outputs)."""
+    """Apply the operator, linearised at u, to ``y -> v(y - x, parameter)``: (parameters, n, outputs)."""
 
     def at(x, parameter):
         return jax.jvp(
@@ -108,11 +109,11 @@ def _exponential(y, k):
 
 
 def _monomial(y, alpha):
-    """``y^alpha / alpha!``."""
+    """Return ``y^alpha / alpha!``."""
     return math.prod((y[i] ** power for i, power in enumerate(alpha) if power), start=1.0) / factorial(alpha)
 
 
 def _wave_numbers(d):
-    """A few vectors without symmetry, of lengths from 1 to 10."""
+    """Return three vectors without symmetry, with components of magnitude up to 1, 3 and 10."""
     draw = np.random.default_rng(0)
     return [length * draw.uniform(0.5, 1.0, d) * draw.choice([-1.0, 1.0], d) for length in (1.0, 3.0, 10.0)]

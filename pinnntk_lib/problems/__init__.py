@@ -1,10 +1,10 @@
-"""Problems: differential equations with the points they are imposed at.
+"""Differential equations, their conditions and their collocation points.
 
 A :class:`Problem` is a set of named :class:`Condition` s, the paper's loss components: boundary values, initial
-values, the equation's residual. Nothing here knows of networks, and nothing of the network is baked into a
-condition, so the same one serves training, the empirical kernel and the infinite-width kernel.
+values, the equation's residual. Conditions do not depend on the network, so the same condition serves training, the
+empirical kernel and the infinite-width kernel.
 
-The paper's two problems are in ``paper``, those that others know PINNs by in ``further``.
+The paper's two problems are in ``_paper``, further PINN benchmarks in ``_further``.
 """
 
 from pinnntk_lib.problems._further import (

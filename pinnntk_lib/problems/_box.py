@@ -1,6 +1,6 @@
-"""Where conditions are imposed: samplers ``(n, key) -> (n, d) array`` on a box and its faces.
+"""Samplers of collocation points, ``(n, key) -> (n, d) array``, on a box and its faces.
 
-Without a key the points are a deterministic grid; with one they are uniform.
+If the key is None, the points form a deterministic grid; otherwise they are drawn uniformly at random.
 """
 
 import jax
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def interval(lower=0.0, upper=1.0):
-    """An interval, its ends included in the grid."""
+    """Return a sampler for an interval; its grid includes both ends."""
 
     def sample(n, key):
         unit = jnp.linspace(0.0, 1.0, n) if key is None else jax.random.uniform(key, (n,))
@@ -19,12 +19,12 @@ def interval(lower=0.0, upper=1.0):
 
 
 def interval_ends(n, key):
-    """The two ends of [0, 1], each n/2 times: the boundary of an interval leaves nothing to draw at random."""
+    """Return the two ends of [0, 1], each repeated n/2 times; nothing is left to draw at random."""
     return jnp.where(jnp.arange(n) < (n + 1) // 2, 0.0, 1.0)[:, None]
 
 
 def inside(lower, upper):
-    """A rectangle: without a key a rank-1 lattice, which is even for every n."""
+    """Return a sampler for a rectangle; its grid is a rank-1 lattice, which is even for every n."""
     lower, upper = np.array(lower), np.array(upper)
 
     def sample(n, key):
@@ -39,7 +39,7 @@ def inside(lower, upper):
 
 
 def side(lower, upper, axis, at):
-    """A rectangle's side ``x[axis] = at``, or a line within it."""
+    """Return a sampler for the line ``x[axis] = at``, a side of the rectangle or inside it."""
     other = interval(lower[1 - axis], upper[1 - axis])
 
     def sample(n, key):
@@ -50,7 +50,7 @@ def side(lower, upper, axis, at):
 
 
 def together(*samplers):
-    """A like share of the points from each, the first having what is left over."""
+    """Return a sampler that takes an equal share from each sampler, and the remainder from the first."""
 
     def sample(n, key):
         share = n // len(samplers)

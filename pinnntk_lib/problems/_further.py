@@ -1,8 +1,8 @@
-"""Problems beyond the paper, those that others know PINNs by: each with an exact or a reference solution.
+"""Benchmark problems beyond the paper, each with an exact or reference solution.
 
-In all of them time is the first coordinate. Conditions are named ``"u"`` (initial and boundary values), ``"ut"`` (an
-initial velocity), ``"b"`` and ``"bx"`` (that values and slopes at both ends are the same, where the problem is
-periodic), ``"data"`` (measurements) and ``"r"`` (the residual).
+Time, if present, is the first coordinate. The conditions are named ``"u"`` (initial and boundary values),
+``"ut"`` (initial velocity), ``"b"`` and ``"bx"`` (periodicity: equal values and equal slopes at both ends),
+``"data"`` (measurements) and ``"r"`` (the residual).
 """
 
 from functools import cache
@@ -18,12 +18,12 @@ from pinnntk_lib.problems._problem import Condition, Problem, value, velocity, z
 
 
 def Heat1D(diffusivity: float = 0.1, k: int = 1) -> Problem:
-    """The heat equation ``u_t = diffusivity u_xx`` for (t, x) in [0, 1]^2, zero at both ends.
+    """Set up the heat equation ``u_t = diffusivity u_xx`` for (t, x) in [0, 1]^2, with u = 0 at both ends.
 
     The exact solution is ``exp(-diffusivity (k pi)^2 t) sin(k pi x)``.
 
     Raises:
-        ValueError: if ``diffusivity`` is not a positive number, or ``k`` not finite.
+        ValueError: if ``diffusivity`` is not a positive number, or ``k`` is not finite.
 
     Example:
         >>> sorted(Heat1D().points(10))
@@ -43,9 +43,10 @@ def Heat1D(diffusivity: float = 0.1, k: int = 1) -> Problem:
 
 
 def Advection1D(c: float = 30.0) -> Problem:
-    """Transport ``u_t + c u_x = 0`` for t in [0, 1] and x in [0, 2 pi], periodic, from ``sin x``.
+    """Set up the advection equation ``u_t + c u_x = 0`` for t in [0, 1] and x in [0, 2 pi], periodic in x.
 
-    The exact solution is ``sin(x - c t)``. At c = 30 plain PINNs fail (Krishnapriyan et al. 2021).
+    The initial value is ``sin x`` and the exact solution ``sin(x - c t)``. Plain PINNs fail at c = 30 (Krishnapriyan
+    et al. 2021).
 
     Raises:
         ValueError: if ``c`` is not a finite number.
@@ -69,13 +70,15 @@ def Advection1D(c: float = 30.0) -> Problem:
 
 
 def Burgers1D(viscosity: float = 0.01 / np.pi) -> Problem:
-    """Burgers' equation ``u_t + u u_x = viscosity u_xx`` for t in [0, 1] and x in [-1, 1], from ``-sin(pi x)``.
+    """Set up Burgers' equation ``u_t + u u_x = viscosity u_xx`` for t in [0, 1] and x in [-1, 1].
 
-    The solution steepens at x = 0. It is computed as Cole and Hopf have it, its integrals by Gauss-Hermite quadrature
-    (Basdevant et al. 1986; the setting is that of Raissi, Perdikaris and Karniadakis 2019).
+    The initial value is ``-sin(pi x)``, and the solution steepens at x = 0. The exact solution is the Cole–Hopf
+    formula, with its integrals computed by Gauss–Hermite quadrature (Basdevant et al. 1986). The setting is that of
+    Raissi, Perdikaris and Karniadakis (2019).
 
     Raises:
-        ValueError: if ``viscosity`` is not a positive number; below 0.002 the quadrature would not resolve the layer.
+        ValueError: if ``viscosity`` is not a positive number, or is below 0.002, where the quadrature would not
+            resolve the layer.
 
     Example:
         >>> import jax.numpy as jnp
@@ -84,14 +87,17 @@ def Burgers1D(viscosity: float = 0.01 / np.pi) -> Problem:
     """
     viscosity = check_positive("viscosity", viscosity)
     if viscosity < 0.002:
-        raise ValueError(f"viscosity: expected at least 0.002, for the exact solution's quadrature, got {viscosity}")
+        raise ValueError(
+            f"viscosity: expected at least 0.002, got {viscosity}; the exact solution's quadrature does not resolve a "
+            "thinner layer"
+        )
     nodes, quadrature = np.polynomial.hermite.hermgauss(160)
     kept = quadrature > 0
     nodes, log_weights = nodes[kept], np.log(quadrature[kept])
 
     def exact(x):
         t, s = x[..., 0, None], x[..., 1, None]
-        # a square root has no slope at 0, where its argument's is not needed
+        # The lower bound keeps the derivative finite at t = 0, where that of the square root is infinite.
         spread = jnp.sqrt(jnp.maximum(4 * viscosity * t, jnp.finfo(x.dtype).tiny))
         y = jnp.pi * (s - spread * nodes.astype(x.dtype))
         share = jax.nn.softmax(log_weights.astype(x.dtype) - jnp.cos(y) / (2 * jnp.pi * viscosity), axis=-1)
@@ -106,11 +112,11 @@ def Burgers1D(viscosity: float = 0.01 / np.pi) -> Problem:
 
 
 def AllenCahn1D() -> Problem:
-    """The Allen-Cahn equation ``u_t = 1e-4 u_xx + 5 u - 5 u^3`` for t in [0, 1] and x in [-1, 1], periodic.
+    """Set up the Allen–Cahn equation ``u_t = 1e-4 u_xx + 5 u - 5 u^3`` for t in [0, 1], x in [-1, 1], periodic in x.
 
-    It starts from ``x^2 cos(pi x)`` (Raissi, Perdikaris and Karniadakis 2019). There is no formula for the solution:
-    the reference is a series, of cosines in x and Chebyshev polynomials in t, fitted to a spectral method's solution
-    by SciPy's DOP853 at relative tolerance 1e-10.
+    The initial value is ``x^2 cos(pi x)`` (Raissi, Perdikaris and Karniadakis 2019). The solution has no closed form.
+    The reference comes from a spectral method, integrated in time by SciPy's DOP853 at relative tolerance 1e-10, and
+    is stored as a series of cosines in x and Chebyshev polynomials in t.
 
     Example:
         >>> list(AllenCahn1D().conditions)
@@ -132,9 +138,9 @@ def AllenCahn1D() -> Problem:
 
 
 def Helmholtz2D(a1: float = 1, a2: float = 4, k: float = 1.0) -> Problem:
-    """Helmholtz' equation ``u_xx + u_yy + k^2 u = q`` on [-1, 1]^2, with exact solution ``sin(a1 pi x) sin(a2 pi y)``.
+    """Set up the Helmholtz equation ``u_xx + u_yy + k^2 u = q`` on [-1, 1]^2.
 
-    The setting is that of Wang, Teng and Perdikaris (2021).
+    The exact solution is ``sin(a1 pi x) sin(a2 pi y)``. The setting is that of Wang, Teng and Perdikaris (2021).
 
     Raises:
         ValueError: if an argument is not a finite number.
@@ -158,9 +164,9 @@ def Helmholtz2D(a1: float = 1, a2: float = 4, k: float = 1.0) -> Problem:
 
 
 def KleinGordon1D() -> Problem:
-    """The Klein-Gordon equation ``u_tt - u_xx + u^3 = f`` for (t, x) in [0, 1]^2.
+    """Set up the Klein–Gordon equation ``u_tt - u_xx + u^3 = f`` for (t, x) in [0, 1]^2.
 
-    The exact solution is ``x cos(5 pi t) + (x t)^3``; the setting is that of Wang, Teng and Perdikaris (2021).
+    The exact solution is ``x cos(5 pi t) + (x t)^3``. The setting is that of Wang, Teng and Perdikaris (2021).
 
     Example:
         >>> list(KleinGordon1D().conditions)
@@ -186,11 +192,12 @@ def KleinGordon1D() -> Problem:
 
 
 def InverseHeat1D(diffusivity: float = 0.1) -> Problem:
-    """An inverse problem: the heat equation with an unknown diffusivity, from measurements inside (t, x) in [0, 1]^2.
+    """Set up an inverse problem: find the diffusivity in the heat equation from measurements in [0, 1]^2.
 
-    The unknown is one more output of the model, one that does not depend on x: ``u(x)`` is an array of two, the
-    temperature and the diffusivity's logarithm. It is trained, and has its share of the kernel, as everything else.
-    The exact solution is ``exp(-diffusivity pi^2 t) sin(pi x)``, and ``log(diffusivity)`` beside it.
+    The coordinates are (t, x), and the temperature is measured at interior points. The unknown is a second output of
+    the model, independent of t and x: ``u(x)`` returns an array of two, the temperature and the logarithm of the
+    diffusivity. Its parameter is trained, and contributes to the kernel, like any other. The exact solution is
+    ``exp(-diffusivity pi^2 t) sin(pi x)`` for the temperature and ``log(diffusivity)`` for the second output.
 
     Raises:
         ValueError: if ``diffusivity`` is not a positive number.
@@ -222,11 +229,12 @@ def InverseHeat1D(diffusivity: float = 0.1) -> Problem:
 
 
 def Schrodinger1D() -> Problem:
-    """The nonlinear Schroedinger equation ``i h_t + h_xx / 2 + |h|^2 h = 0``, as two equations for h = u + i v.
+    """Set up the nonlinear Schrödinger equation ``i h_t + h_xx / 2 + |h|^2 h = 0`` for t in [0, pi/2], x in [-5, 5].
 
-    For t in [0, pi/2] and x in [-5, 5], periodic up to 1e-2, from ``h = 2 / cosh x``: the model returns an array of
-    two. The exact solution on the line is the breather of Satsuma and Yajima (1974); the setting is that of Raissi,
-    Perdikaris and Karniadakis (2019), whose ends are periodic: here they have the exact solution's values.
+    It is written as two real equations for h = u + i v, so the model returns an array of two. The initial value is
+    ``h = 2 / cosh x``, and the exact solution on the whole line is the breather of Satsuma and Yajima (1974). The
+    setting is that of Raissi, Perdikaris and Karniadakis (2019) except at the ends. They impose periodicity; here the
+    exact solution's values are imposed. These are equal at both ends, but the slopes differ by up to 0.054.
 
     Example:
         >>> list(Schrodinger1D().conditions)
@@ -250,7 +258,7 @@ def Schrodinger1D() -> Problem:
     return Problem(conditions, *box, exact)
 
 
-# Operators. What depends on a number is made once a number, so that compiled code is shared.
+# Operators. Those that depend on a number are cached by it, so that problems with the same number share compiled code.
 
 
 @cache
@@ -275,7 +283,7 @@ def _helmholtz(k):
 
 @cache
 def _jump(period):
-    """``u`` at one end less ``u`` at the other."""
+    """Return the operator that subtracts ``u`` at the upper end from ``u`` at the lower end."""
     return lambda u, x: u(x) - u(x.at[1].add(period))
 
 
@@ -310,20 +318,20 @@ def _schrodinger(u, x):
 
 
 def _start_and_ends(lower, upper):
-    """The initial time and both ends, a third of the points each."""
+    """Return a sampler that puts a third of the points on each of the initial time and the two ends."""
     return together(side(lower, upper, 0, lower[0]), side(lower, upper, 1, lower[1]), side(lower, upper, 1, upper[1]))
 
 
-# The Allen-Cahn equation's reference.
+# The reference solution of AllenCahn1D.
 
 
 @cache
 def _allen_cahn_coefficients(modes=384, times=64):
-    """Of ``sum_jk C[j, k] T_j(2t - 1) cos(k pi x)``: (times, modes)."""
+    """Compute the coefficients C of ``sum_jk C[j, k] T_j(2t - 1) cos(k pi x)``, shape (times, modes)."""
     from scipy.fft import dct, idct
     from scipy.integrate import solve_ivp
 
-    x = (np.arange(modes) + 0.5) / modes  # [0, 1]: the solution is even
+    x = (np.arange(modes) + 0.5) / modes  # only [0, 1], because the solution is even
     stiffness = 1e-4 * (np.pi * np.arange(modes)) ** 2
 
     def slope(_, u):

@@ -1,4 +1,4 @@
-"""The paper's two problems."""
+"""The two problems of the paper."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,13 +10,13 @@ from pinnntk_lib.problems._problem import Condition, Problem, value, velocity, z
 
 
 def Poisson1D(a: float = 4) -> Problem:
-    """The paper's model problem (section 7.1): ``u'' = f`` on [0, 1] with exact solution ``sin(a pi x)``.
+    """Set up the paper's model problem (section 7.1), ``u'' = f`` on [0, 1] with exact solution ``sin(a pi x)``.
 
-    Conditions: ``"u"``, the boundary values (two points, each repeated n/2 times, as in the paper); ``"r"``, the
-    residual ``u_xx - f``, on a uniform grid or at uniform random points.
+    The conditions are ``"u"``, the boundary values (two points, each repeated n/2 times, as in the paper), and
+    ``"r"``, the residual ``u_xx - f``, on a uniform grid or at uniformly random points.
 
     Args:
-        a: the number of half-waves in the solution; any finite number.
+        a: number of half-waves in the solution; any finite number.
 
     Raises:
         ValueError: if ``a`` is not a finite number.
@@ -42,11 +42,12 @@ def Poisson1D(a: float = 4) -> Problem:
 
 
 def Wave1D() -> Problem:
-    """The paper's wave equation (section 7.2): ``u_tt - 4 u_xx = 0`` for (t, x) in [0, 1]^2.
+    """Set up the paper's wave equation (section 7.2), ``u_tt - 4 u_xx = 0`` for (t, x) in [0, 1]^2.
 
-    The exact solution is ``sin(pi x) cos(2 pi t) + 0.5 sin(4 pi x) cos(8 pi t)``. Conditions: ``"u"``, initial and
-    boundary values, a third of the points each on t = 0, x = 0 and x = 1; ``"ut"``, the initial velocity (zero);
-    ``"r"``, the residual. Without a key, interior points form a rank-1 lattice, which is even for every n.
+    The exact solution is ``sin(pi x) cos(2 pi t) + 0.5 sin(4 pi x) cos(8 pi t)``. The conditions are ``"u"``, the
+    initial and boundary values, with a third of the points on each of t = 0, x = 0 and x = 1; ``"ut"``, the initial
+    velocity (zero); and ``"r"``, the residual. Without a key, the interior points form a rank-1 lattice, which is
+    even for every n.
 
     Example:
         >>> {name: points.shape for name, points in Wave1D().points(300).items()}
@@ -68,12 +69,12 @@ def Wave1D() -> Problem:
     return Problem(conditions, *box, exact)
 
 
-# Operators are module-level functions, one object each: compiled code is then shared between problems that differ only
-# in their targets (the kernel does not depend on those).
+# Operators are module-level functions, so that problems that differ only in their targets share compiled code: the
+# kernel does not depend on the targets.
 
 
 def _second_derivative(u, x):
-    """``u_xx`` in one dimension."""
+    """Compute ``u_xx`` in one dimension."""
     return dd(u, 0)(x)
 
 

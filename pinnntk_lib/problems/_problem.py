@@ -1,4 +1,4 @@
-"""What a problem is: named conditions, each with the points it is imposed at."""
+"""Problems and the conditions they consist of."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -13,17 +13,17 @@ from pinnntk_lib.operators import d
 
 @dataclass(frozen=True)
 class Condition:
-    """One condition ``operator(u, x) = target(x)`` and the points it is imposed at.
+    """A condition ``operator(u, x) = target(x)`` with a sampler of its collocation points.
 
     Attributes:
         operator: ``(u, x) -> scalar``, the differential operator applied to the function ``u`` at the point ``x``
-            of shape (d,); or a :class:`~pinnntk_lib.System` of several outputs.
-        target: ``x -> scalar``, the right-hand side; of a system, ``x -> (outputs,) array``.
-        sampler: ``(n, key) -> (n, d) array``, n points of the condition: deterministic where ``key`` is None,
+            of shape (d,); or a :class:`~pinnntk_lib.System` with several outputs.
+        target: ``x -> scalar``, the right-hand side; for a system, ``x -> (outputs,) array``.
+        sampler: ``(n, key) -> (n, d) array``, which returns n collocation points: deterministic if ``key`` is None,
             random otherwise.
 
     Example:
-        ``u_x = 1`` on [0, 1]:
+        The condition ``u_x = 1`` on [0, 1]:
 
         >>> slope = Condition(lambda u, x: d(u, 0)(x), lambda x: 1.0, lambda n, key: jnp.linspace(0, 1, n)[:, None])
         >>> float(slope.residual(lambda x: 3.0 * x[0], slope.sampler(5, None)[2]))
@@ -35,7 +35,7 @@ class Condition:
     sampler: Callable[[int, jax.Array | None], jax.Array]
 
     def residual(self, u: Function, x: jax.Array) -> jax.Array:
-        """``operator(u, x) - target(x)``, a scalar that is zero where the condition holds."""
+        """Compute the residual ``operator(u, x) - target(x)``, which is zero where the condition holds."""
         return self.operator(u, x) - self.target(x)
 
 
@@ -45,12 +45,13 @@ class Problem:
 
     Attributes:
         conditions: ``{name: Condition}``, in the order of the kernel's blocks.
-        lower: the domain's lower corner, one number per dimension.
-        upper: its upper corner.
-        exact: the exact solution, of a point (d,) to a scalar and of points (n, d) to (n,); None if there is none.
+        lower: lower corner of the domain, one number per dimension.
+        upper: upper corner of the domain.
+        exact: the exact solution, a function that maps a point (d,) to a scalar and points (n, d) to an array (n,);
+            None if there is none.
 
     Example:
-        ``u_x = u`` on [0, 1] with u(0) = 1:
+        The equation ``u_x = u`` on [0, 1] with u(0) = 1:
 
         >>> start = Condition(lambda u, x: u(x), lambda x: 1.0, lambda n, key: jnp.zeros((n, 1)))
         >>> growth = Condition(
@@ -75,26 +76,26 @@ class Problem:
 
     @property
     def dim(self) -> int:
-        """The number of inputs, d."""
+        """Number of inputs, d."""
         return len(self.lower)
 
     @property
     def operators(self) -> dict[str, Operator]:
-        """``{name: operator}``: all that the kernel depends on."""
+        """The conditions' operators, ``{name: operator}``. The kernel depends on nothing else in the problem."""
         return {name: condition.operator for name, condition in self.conditions.items()}
 
     def points(self, n: int | Mapping[str, int], key: jax.Array | None = None) -> dict[str, jax.Array]:
-        """Points of every condition.
+        """Return collocation points for every condition.
 
         Args:
-            n: the number of points of each condition, or ``{name: number}``.
-            key: a JAX random key for random points; without it they form a deterministic grid.
+            n: number of points per condition, or ``{name: number}``.
+            key: JAX random key. If None, the points form a deterministic grid.
 
         Returns:
             ``{name: (n, d) array}``.
 
         Raises:
-            ValueError: if a number is not positive, or ``n`` does not name each condition once.
+            ValueError: if a number is not positive, or the names in ``n`` are not those of the conditions.
         """
         sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(self.conditions, n)
         check_names("n", sizes, self.conditions)
@@ -105,10 +106,10 @@ class Problem:
         }
 
     def residuals(self, u: Function, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """The residuals of a function ``u`` at points of every condition: ``{name: (n_name,)}``.
+        """Compute the residuals of a function ``u`` at each condition's points, ``{name: (n_name,)}``.
 
         Raises:
-            ValueError, TypeError: if the points do not fit.
+            ValueError, TypeError: if the names, shapes, types or values of the points are wrong.
 
         Example:
             >>> from pinnntk_lib.problems import Poisson1D
@@ -124,17 +125,17 @@ class Problem:
         }
 
     def grid(self, n: int) -> jax.Array:
-        """A regular grid of ``n`` points a side, corners included: (n**d, d), the last coordinate fastest."""
+        """Return a regular grid with ``n`` points per side, corners included: (n**d, d), last coordinate fastest."""
         check_count("n", n)
         sides = [jnp.linspace(a, b, n) for a, b in zip(self.lower, self.upper)]
         return jnp.stack(jnp.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, self.dim)
 
 
-# What a kernel depends on: a problem, or operators alone.
+# What a kernel can be computed from: a problem, or operators alone.
 Conditions = Problem | Mapping[str, Operator]
 
 
-# Operators and a target that several problems have. One object each, so that compiled code is shared between them.
+# Operators and a target that several problems use. Each is a single object, so that the problems share compiled code.
 
 
 def value(u, x):
@@ -142,7 +143,7 @@ def value(u, x):
 
 
 def velocity(u, x):
-    """``u_t``, time being the first coordinate."""
+    """Compute ``u_t``, where time is the first coordinate."""
     return d(u, 0)(x)
 
 

@@ -1,6 +1,8 @@
-"""Samplers: functions ``key -> points`` that give training fresh points at each step.
+"""Samplers: functions ``key -> points`` that supply training with fresh points at each step.
 
-Compiled code is kept for equal samplers, so each is a frozen dataclass, as weightings are.
+Compiled code is cached by the sampler, so samplers are frozen dataclasses, like weightings. Equal
+:class:`RandomPoints` share compiled code. :class:`Minibatches` are compared by identity: pass the same object to
+avoid recompilation.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +18,7 @@ Sizes = tuple[tuple[str, int], ...]
 
 
 def _sizes(n: int | Mapping[str, int], names: Iterable[str]) -> Sizes:
-    """``{name: number}`` from one number or such a mapping, as pairs: hashable."""
+    """Return the pairs ``(name, number)``, which are hashable, from one number or ``{name: number}``."""
     sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(names, n)
     check_names("n", sizes, names)
     return tuple((name, check_count(f"n for condition {name!r}", sizes[name])) for name in names)
@@ -24,14 +26,15 @@ def _sizes(n: int | Mapping[str, int], names: Iterable[str]) -> Sizes:
 
 @dataclass(frozen=True)
 class RandomPoints:
-    """``n`` new random points of each condition: ``problem.points(n, key)``.
+    """A sampler of new random points for each condition, ``problem.points(n, key)``.
 
     Attributes:
         problem: the problem.
-        n: the number of points of each condition, or ``{name: number}``.
+        n: number of points per condition, or ``{name: number}``.
 
     Raises:
-        ValueError, TypeError: if a number is not a positive integer, or ``n`` does not name each condition once.
+        ValueError, TypeError: if a number is not a positive integer, or the names in ``n`` are not those of the
+            conditions.
 
     Example:
         >>> import jax, pinnntk_lib as pn
@@ -52,14 +55,14 @@ class RandomPoints:
 
 @dataclass(frozen=True, eq=False)
 class Minibatches:
-    """``n`` of a condition's given points, drawn without repetition within a batch.
+    """A sampler of minibatches from given points, drawn without replacement within a batch.
 
     Attributes:
-        points: ``{name: (N, d) array}``, all there are.
-        n: how many of each condition a batch has, or ``{name: number}``.
+        points: ``{name: (N, d) array}``, the points to draw from.
+        n: number of points per condition in a batch, or ``{name: number}``.
 
     Raises:
-        ValueError, TypeError: if the points or the numbers do not fit, or a batch would have more points than there
+        ValueError, TypeError: if the points or the numbers are invalid, or a batch would need more points than there
             are.
 
     Example:

@@ -1,7 +1,8 @@
-"""Training with weighted losses, and what the kernel predicts of it (paper, sections 3, 5 and 6).
+"""Training with weighted losses, and what the kernel predicts about it (paper, sections 3, 5 and 6).
 
-:func:`train` is the loop. Weightings, the paper's Algorithm 1 among them, and :func:`kernel_gradient_descent` plug
-into it. :class:`Linearized` is training in closed form, as long as the kernel stays what it is.
+:func:`train` is the training loop. Weightings (the paper's Algorithm 1 and others) and
+:func:`kernel_gradient_descent` plug into it. :class:`Linearized` describes training in closed form, as long as the
+kernel stays constant.
 """
 
 from pinnntk_lib.training._checkpoints import CheckpointError, Checkpoints

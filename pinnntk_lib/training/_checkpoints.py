@@ -1,4 +1,4 @@
-"""Checkpoints of a training run, written by orbax: each is whole or is not there, and the newest two are kept."""
+"""Training checkpoints, written by orbax. Each is either complete or absent; by default the newest two are kept."""
 
 import signal
 import threading
@@ -12,10 +12,10 @@ import numpy as np
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or not be read.
+    """Error raised when a checkpoint cannot be written or read.
 
     Attributes:
-        result: training so far, where a checkpoint could not be written; None otherwise.
+        result: the training result so far, if :func:`~pinnntk_lib.train` could not save a checkpoint; None otherwise.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -38,16 +38,16 @@ class Checkpoints:
     """The checkpoints in one directory.
 
     Args:
-        directory: where they are.
-        create: whether to make the directory where there is none.
-        keep: how many stay; older ones are deleted once a newer one is complete.
+        directory: the directory that holds the checkpoints.
+        create: whether to create the directory if it does not exist.
+        keep: number of checkpoints to keep. Older ones are deleted once a newer one is complete.
 
     Raises:
-        CheckpointError: if the directory cannot be made or opened.
+        CheckpointError: if the directory cannot be created or opened.
     """
 
-    def __init__(self, directory: str | Path, create: bool = True, keep: int = 2):
-        # Imported here: whoever writes no checkpoints need not wait for it, nor have it.
+    def __init__(self, directory: str | Path, create: bool = True, keep: int = 2) -> None:
+        # Imported here so that runs without checkpoints neither wait for orbax nor need it installed.
         import orbax.checkpoint as ocp
 
         self.directory, self._ocp = Path(directory).absolute(), ocp
@@ -62,14 +62,15 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """The steps of the complete checkpoints, ascending."""
+        """The steps of the complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
 
     def save(self, step: int, contents: dict[str, Any]) -> None:
-        """Writes nested dicts of NumPy arrays as the checkpoint of a step; one that is there already stays.
+        """Save nested dicts of NumPy arrays as the checkpoint of a step, unless that step already has one.
 
         Raises:
-            CheckpointError: if it cannot be written, as on a full disk. The earlier ones stay as they are.
+            CheckpointError: if the checkpoint cannot be written, for instance on a full disk. Earlier checkpoints
+                stay intact.
         """
         if step in self.steps:
             return
@@ -77,35 +78,35 @@ class Checkpoints:
         try:
             with _interrupts_held():
                 self._manager.save(step, args=self._ocp.args.StandardSave(contents))
-        except Exception as error:  # orbax and tensorstore raise many kinds
-            before = f"the one of step {self.steps[-1]} is whole" if self.steps else "there is none before it"
+        except Exception as error:  # orbax and tensorstore raise many types
+            before = f"the checkpoint of step {self.steps[-1]} is intact" if self.steps else "there is none before it"
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.directory} ({_brief(error)}); {before}"
             ) from error
 
     def restore(self) -> dict[str, Any]:
-        """What the newest checkpoint holds.
+        """Return the contents of the newest checkpoint.
 
         Raises:
-            CheckpointError: if there is none, or it is damaged.
+            CheckpointError: if there is no checkpoint, or the newest one is damaged.
         """
         if not self.steps:
             raise CheckpointError(f"resume: expected a directory with checkpoints, found none in {self.directory}")
         *others, step = self.steps
         try:
             contents = dict(self._manager.restore(step, args=self._ocp.args.StandardRestore()))
-            if int(contents.pop("checksum")) != _checksum(contents):  # a flipped bit in an array is no error to orbax
-                raise ValueError("its checksum is not that of its contents")
+            if int(contents.pop("checksum")) != _checksum(contents):  # orbax may miss a flipped bit in an array
+                raise ValueError("the checksum does not match the contents")
         except Exception as error:
             path = self.directory / str(step)
-            advice = f"; delete {path} to go on from step {others[-1]}" if others else ""
+            advice = f"; delete {path} to resume from step {others[-1]}" if others else ""
             raise CheckpointError(f"the checkpoint {path} is damaged ({_brief(error)}){advice}") from error
         return contents
 
 
 @contextmanager
 def _interrupts_held():
-    """Keeps Ctrl-C, and a SIGTERM that has a handler, until the block is done: orbax does not survive one in a save."""
+    """Defer Ctrl-C, and SIGTERM if it has a handler, until the block ends: interrupting a save can break orbax."""
     held, handlers = [], {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -121,7 +122,7 @@ def _interrupts_held():
 
 
 def _brief(error):
-    """The first line, shortened in the middle: tensorstore begins with where it was and ends with what was wrong."""
+    """Return an error's first line, cut in the middle: tensorstore puts the place first and the cause last."""
     line = str(error).partition("\n")[0]
     return f"{type(error).__name__}: {line if len(line) < 200 else f'{line[:60]} ... {line[-120:]}'}"
 

@@ -1,4 +1,4 @@
-"""The points and targets of each training step, and the points where the error is measured."""
+"""The points and targets of each training step, and the measurement of the error."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from pinnntk_lib._check import check_points
 from pinnntk_lib.problems import Problem
 
-# Where a step's points come from: ``draw(data, step) -> (points, targets)``, ``draw`` being static under jit.
+# ``source`` returns ``data, draw``, where ``draw(data, step) -> (points, targets)`` is static under ``jit``.
 
 
 def source(problem, points, key):
@@ -21,7 +21,7 @@ def source(problem, points, key):
         points = check_points(points, problem.operators)
         return (points, _values(targets, points)), _same_every_step
     if key is None:
-        raise ValueError("key: expected a JAX random key, since points is a function of one, got None")
+        raise ValueError("key: expected a JAX random key, since points is a function, got None")
     return key, _Fresh(points, targets)
 
 
@@ -31,7 +31,7 @@ def _same_every_step(data, step):
 
 @dataclass(frozen=True)
 class _Fresh:
-    """New points at each step, from the run's key and the step's number alone: resuming draws the same ones."""
+    """New points at each step, from the run's key and the step number alone: a resumed run draws the same points."""
 
     sampler: Callable
     targets: tuple
@@ -46,7 +46,7 @@ def _values(targets, points):
 
 
 def check_targets(problem, points, targets):
-    """As many numbers as the operators return: others would be broadcast, and the loss be of something else."""
+    """Check that targets and operator outputs have the same shapes: broadcasting would silently change the loss."""
     for name, operator in problem.operators.items():
         outputs = (operator.outputs,) if hasattr(operator, "outputs") else ()
         if targets[name].shape != (len(points[name]), *outputs):
@@ -55,7 +55,7 @@ def check_targets(problem, points, targets):
 
 
 def error_measure(apply, problem, test_points):
-    """``params -> {"error": relative L2 error}``, or ``{}`` where no exact solution is known."""
+    """Return ``params -> {"error": relative L2 error}``, or ``params -> {}`` if no exact solution is known."""
     if problem.exact is None:
         return lambda params: {}
     x = problem.grid(round(1000 ** (1 / problem.dim))) if test_points is None else jnp.asarray(test_points)
@@ -66,7 +66,7 @@ def error_measure(apply, problem, test_points):
 
 
 def relative_l2_error(u: jax.Array, exact: jax.Array) -> jax.Array:
-    """``||u - exact|| / ||exact||`` over the same points, both of shape (m,).
+    """Compute ``||u - exact|| / ||exact||`` from values at the same points, both of shape (m,).
 
     Example:
         >>> import jax.numpy as jnp

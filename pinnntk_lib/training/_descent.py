@@ -1,14 +1,14 @@
-"""The kernel as the optimiser: damped Gauss-Newton steps in the space of residuals.
+"""An optimiser built on the kernel: damped Gauss–Newton steps, solved in residual space.
 
-Gradient descent trains the kernel's modes at rates that differ by orders of magnitude; weights move all of a
-condition's rates together. To divide each mode by its own eigenvalue instead, residuals r with Jacobian J and kernel
-``K = J J^T`` are met by the step
+Gradient descent trains the kernel's modes at rates that differ by orders of magnitude, and weights can only change all
+of a condition's rates together. This optimiser divides each mode by its own eigenvalue. For residuals r with Jacobian J
+and kernel ``K = J J^T`` it takes the step
 
-    -J^T (K + mu I)^{-1} r,
+    -J^T (K + mu I)^{-1} r.
 
-which solves a system of as many unknowns as there are residuals, however many parameters there are. It is the
-Levenberg-Marquardt step ``-(J^T J + mu I)^{-1} J^T r`` written the other way round, and natural gradient descent in the
-sense of function space: as mu goes to 0 the linearised residuals vanish at once, all modes alike.
+The linear system has one unknown per residual, however many parameters there are. The step equals the
+Levenberg–Marquardt step ``-(J^T J + mu I)^{-1} J^T r``, and it is natural gradient descent in function space: as mu
+goes to 0, a single step removes the linearised residuals, in all modes alike.
 """
 
 from typing import Any, NamedTuple
@@ -26,8 +26,8 @@ class KernelDescentState(NamedTuple):
     """The state of :func:`kernel_gradient_descent`.
 
     Attributes:
-        damping: mu, as a share of the weighted kernel's average eigenvalue.
-        growth: the factor by which the next step that fails raises it.
+        damping: mu, as a fraction of the weighted kernel's mean eigenvalue.
+        growth: the factor by which the next failed attempt multiplies the damping.
     """
 
     damping: jax.Array
@@ -46,23 +46,24 @@ class _Trial(NamedTuple):
 def kernel_gradient_descent(
     damping: float = 1e-3, max_tries: int = 10, memory: int = 2**30
 ) -> optax.GradientTransformationExtraArgs:
-    """An optimiser for :func:`pinnntk_lib.train` that divides every mode by its eigenvalue.
+    """Return an optimiser for :func:`pinnntk_lib.train` that divides every mode by its eigenvalue.
 
-    A step solves a symmetric system of n unknowns, n being the number of residuals in a batch: worth it up to some
-    thousand of them. The damping follows Nielsen's rule, as is usual for Levenberg-Marquardt: the better a step's
-    decrease of the loss agrees with the linearised one, the less the next is damped; a step that does not decrease
-    the loss of its batch is not taken, but tried again with more damping.
+    Each step solves a symmetric system with one unknown per residual in the batch, which is practical for up to a few
+    thousand residuals. The damping follows Nielsen's rule, as is usual for Levenberg–Marquardt: the better the decrease
+    in the loss agrees with the linearised prediction, the less the next step is damped. A step that does not reduce the
+    loss of its batch is rejected and tried again with more damping.
 
     Args:
-        damping: mu at the start, as a share of the weighted kernel's average eigenvalue.
-        max_tries: how often a step is tried before it is given up, and the parameters stay as they are.
-        memory: bytes for the kernel's computation, as in :func:`pinnntk_lib.ntk`.
+        damping: initial mu, as a fraction of the weighted kernel's mean eigenvalue.
+        max_tries: maximum number of attempts per step. If none reduces the loss, the parameters stay unchanged.
+        memory: memory budget in bytes for computing the kernel, as in :func:`pinnntk_lib.ntk`.
 
     Raises:
         ValueError, TypeError: if an argument is not a positive number.
 
     Example:
-        The paper's model problem at a = 4, where plain gradient descent ends with an error above 1:
+        On the paper's model problem with a = 4, plain gradient descent ends with an error above 1. Kernel gradient
+        descent gets below 1e-2 in 100 steps:
 
         >>> import jax, pinnntk_lib as pn
         >>> problem = pn.problems.Poisson1D(a=4)
@@ -82,7 +83,7 @@ def kernel_gradient_descent(
 
     def update(gradient, state, params, *, view, weights, **_):
         def scaled(params):
-            """The residuals whose squares sum to the weighted loss, one below the other."""
+            """Return all residuals as one vector, scaled so that its squared norm is the weighted loss."""
             parts = view.residuals(params)
             return jnp.concatenate([jnp.sqrt(weights[name] / r.size) * r.ravel() for name, r in parts.items()])
 
@@ -92,7 +93,7 @@ def kernel_gradient_descent(
         A = root[:, None] * K.matrix * root
         mean = jnp.trace(A) / len(A)
         loss = residuals @ residuals
-        # below this the factorisation would fail
+        # with less damping the Cholesky factorisation would fail
         least = 10 * jnp.finfo(A.dtype).eps * len(A)
 
         def attempt(trial):
@@ -101,9 +102,9 @@ def kernel_gradient_descent(
             y = jax.scipy.linalg.cho_solve(factors, residuals)
             (step,) = pullback(-y)
             new = scaled(optax.apply_updates(params, step))
-            left = mu * y  # what the linearised residuals become
+            left = mu * y  # the linearised residuals after the step
             gain = (loss - new @ new) / (loss - left @ left)
-            better = gain > 0  # not so for NaN
+            better = gain > 0  # False for NaN
             factor = jnp.where(better, jnp.maximum(1 / 3, 1 - (2 * gain - 1) ** 3), trial.growth)
             return _Trial(
                 jnp.clip(trial.damping * factor, least, 1e12).astype(trial.damping.dtype),

@@ -1,13 +1,13 @@
 """What the kernel predicts about training by gradient descent (paper, sections 3 and 5).
 
-As far as the kernel K stays what it is, the residuals r of all conditions follow a linear equation. For the loss
-``sum_i lambda_i mean_i(r^2)`` that :func:`pinnntk_lib.train` minimises,
+As long as the kernel K stays constant, the residuals r of all conditions obey a linear equation. For the loss
+``sum_i lambda_i mean_i(r^2)`` that :func:`pinnntk_lib.train` minimises, it reads
 
-    dr/dt = -K D r,   D = diag(2 lambda_i / n_i),
+    dr/dt = -K D r,   D = diag(2 lambda_i / n_i).
 
-and in the eigenvectors of the weighted kernel ``A = D^(1/2) K D^(1/2)`` every mode decays by itself: as exp(-kappa t)
-under gradient flow, as (1 - eta kappa)^k after k steps of gradient descent with learning rate eta, kappa being its
-eigenvalue. Time is measured in steps times learning rate.
+In the eigenbasis of the weighted kernel ``A = D^(1/2) K D^(1/2)`` the modes decay independently. A mode with
+eigenvalue kappa decays as exp(-kappa t) under gradient flow, and by a factor of (1 - eta kappa)^k in k steps of
+gradient descent with learning rate eta. Time is measured in steps times learning rate.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,16 +28,17 @@ Times = Sequence[float] | np.ndarray | jax.Array
 class Linearized:
     """Training with a constant kernel, in closed form.
 
-    The methods take times, in units of steps times learning rate, and follow gradient flow; given a learning rate
-    they take numbers of steps, and follow gradient descent. Both come as an array (T,).
+    Without ``learning_rate`` the methods follow gradient flow, and ``t`` holds times in units of steps times learning
+    rate. With ``learning_rate`` they follow gradient descent, and ``t`` holds numbers of steps. In both cases ``t`` has
+    shape (T,).
 
     Attributes:
-        K: the kernel at the start, empirical or at infinite width.
-        residuals: the residuals at the start, ``{name: (n_name,)}``, as :meth:`Problem.residuals` gives them.
+        K: the initial kernel, empirical or at infinite width.
+        residuals: the initial residuals, ``{name: (n_name,)}``, as returned by :meth:`Problem.residuals`.
         weights: ``{name: lambda_name}``; all 1 if None.
 
     Raises:
-        ValueError, TypeError: if names, shapes or values do not fit; the message says which.
+        ValueError, TypeError: if a name, shape or value does not fit; the message says which.
 
     Example:
         >>> import jax.numpy as jnp
@@ -65,72 +66,77 @@ class Linearized:
 
     @cached_property
     def _root(self):
-        """The square roots of D's diagonal."""
+        """The diagonal of D^(1/2), (n,)."""
         return _scales(self.K, self.weights)
 
     @cached_property
     def _modes(self):
-        """Eigenvalues, descending, eigenvectors of the weighted kernel, and the residuals in them."""
+        """Eigenvalues (descending) and eigenvectors of the weighted kernel, and the initial residuals in that basis."""
         root = self._root
         kappa, Q = jnp.linalg.eigh(root[:, None] * self.K.matrix * root)
         start = root * jnp.concatenate([jnp.asarray(self.residuals[name]) for name in self.K.names])
-        # a negative eigenvalue is rounding, and would grow
+        # A negative eigenvalue is rounding error, and its mode would grow.
         return jnp.maximum(kappa[::-1], 0.0), Q[:, ::-1], Q[:, ::-1].T @ start
 
     @property
     def rates(self) -> jax.Array:
-        """The eigenvalues kappa of the weighted kernel, descending (n,): per unit of time, each mode's decay."""
+        """The decay rates of the modes: the eigenvalues kappa of the weighted kernel, (n,), descending."""
         return self._modes[0]
 
     @property
     def time_constants(self) -> jax.Array:
-        """The time in which each mode shrinks by e, ``1/kappa`` (n,); divide by the learning rate for steps."""
+        """The time constant of each mode, ``1/kappa``, (n,).
+
+        In this time the mode decays by a factor of e. Divide by the learning rate to obtain a number of steps.
+        """
         return 1.0 / self.rates
 
     @property
     def energies(self) -> jax.Array:
-        """What each mode has of the weighted loss at the start, (n,); twice the loss is their sum."""
+        """Twice each mode's share of the initial weighted loss, (n,): the sum is twice the loss."""
         return self._modes[2] ** 2
 
     @property
     def modes(self) -> dict[str, jax.Array]:
-        """The modes as residuals: ``{name: (n_name, n)}``, a column for each rate."""
+        """The modes as residuals: ``{name: (n_name, n)}``, one column per rate."""
         return self._by_condition(self._modes[1] / self._root[:, None])
 
     @property
     def largest_stable_learning_rate(self) -> jax.Array:
-        """2/kappa_max; see :func:`largest_stable_learning_rate`."""
+        """The bound 2/kappa_max; see :func:`largest_stable_learning_rate`."""
         return 2.0 / self.rates[0]
 
     def residuals_at(self, t: Times, learning_rate: float | None = None) -> dict[str, jax.Array]:
-        """The residuals of each condition: ``{name: (T, n_name)}``."""
+        """Return the residuals of each condition at the times ``t``: ``{name: (T, n_name)}``."""
         _, Q, start = self._modes
         r = Q @ (self._left(self._times(t, learning_rate), learning_rate) * start[:, None])
         return {name: x.T for name, x in self._by_condition(r / self._root[:, None]).items()}
 
     def losses(self, t: Times, learning_rate: float | None = None) -> dict[str, jax.Array]:
-        """The mean squared residual of each condition, not weighted: ``{name: (T,)}``."""
+        """Return the unweighted mean squared residual of each condition: ``{name: (T,)}``."""
         return {name: (r**2).mean(axis=1) for name, r in self.residuals_at(t, learning_rate).items()}
 
     def change(self, cross: NTK, t: Times, learning_rate: float | None = None) -> dict[str, jax.Array]:
-        """By how much training moves other quantities, for instance the solution at test points.
+        """Return how much training changes other quantities, for instance the solution at test points.
 
         Args:
-            cross: the cross kernel of the training points with those: ``pn.ntk(apply, params, problem, points,
-                other_points={"u": x})``.
+            cross: the cross kernel between the training points and the other points: ``pn.ntk(apply, params, problem,
+                points, other_points={"u": x})``.
+            t: times or numbers of steps, (T,).
+            learning_rate: the learning rate of gradient descent; gradient flow if None.
 
         Returns:
-            ``{name: (T, m)}``, to be added to their values at the start.
+            ``{name: (T, m)}``, the change from the initial values.
 
         Raises:
-            ValueError: if the rows of ``cross`` are not those of K.
+            ValueError: if ``cross`` is not a cross kernel with the rows of K.
         """
         if cross.columns is None or cross.sizes != self.K.sizes:
             raise ValueError(f"cross: expected a cross kernel with rows {self.K.sizes}, got {cross.sizes}")
         kappa, Q, start = self._modes
         steps = self._times(t, learning_rate)
         positive = kappa[:, None] > 0
-        # a mode's residual integrated over time: what is gone of it over kappa, and for kappa = 0 the time
+        # Each mode's integral over time, per unit of its initial residual. For kappa = 0 it is the time itself.
         integral = jnp.where(
             positive,
             self._gone(steps, learning_rate) / jnp.where(positive, kappa[:, None], 1.0),
@@ -141,21 +147,21 @@ class Linearized:
         return {name: x.T for (name, _), x in zip(cross.columns, jnp.split(moved, ends))}
 
     def _times(self, t, learning_rate):
-        """``t`` as an array, both arguments checked."""
+        """Check both arguments and return ``t`` as an array."""
         t = jnp.asarray(t, self.K.matrix.dtype)
         if t.ndim != 1 or (t < 0).any():
-            raise ValueError(f"t: expected an array (T,) of numbers from 0 on, got {t}")
+            raise ValueError(f"t: expected an array (T,) of non-negative numbers, got {t}")
         if learning_rate is not None:
             check_positive("learning_rate", learning_rate)
         return t
 
     def _left(self, t, eta):
-        """What is left of each mode: (n, T)."""
+        """Return the fraction of each mode that is left at each time, (n, T)."""
         kappa = self.rates[:, None]
         return jnp.exp(-kappa * t) if eta is None else (1.0 - eta * kappa) ** t
 
     def _gone(self, t, eta):
-        """One minus that, without its rounding where it is small."""
+        """Return ``1 - _left``, (n, T), without cancellation where it is small."""
         kappa = self.rates[:, None]
         if eta is None:
             return -jnp.expm1(-kappa * t)
@@ -167,11 +173,11 @@ class Linearized:
 
 
 def largest_stable_learning_rate(K: NTK, weights: Mapping[str, float] | None = None) -> jax.Array:
-    """The learning rate above which gradient descent diverges, as far as the kernel stays what it is.
+    """Compute the learning rate above which gradient descent diverges, as long as the kernel stays constant.
 
-    For the loss ``sum_i lambda_i mean_i(residual^2)`` one step maps the residuals r to ``(I - eta K D) r`` with D the
-    diagonal of ``2 lambda_i / n_i``, so it contracts only for ``eta < 2 / lambda_max(D^(1/2) K D^(1/2))``.
-    It is a bound for full-batch gradient descent, not for Adam or momentum.
+    For the loss ``sum_i lambda_i mean_i(residual^2)``, one step maps the residuals r to ``(I - eta K D) r`` with
+    ``D = diag(2 lambda_i / n_i)``, so it contracts only for ``eta < 2 / lambda_max(D^(1/2) K D^(1/2))``.
+    The bound holds for full-batch gradient descent, not for Adam or momentum.
 
     Args:
         K: the kernel.
@@ -191,7 +197,7 @@ def largest_stable_learning_rate(K: NTK, weights: Mapping[str, float] | None = N
 
 
 def _scales(K, weights):
-    """The square roots of D's diagonal."""
+    """Return the diagonal of D^(1/2), (n,)."""
     weights = dict.fromkeys(K.names, 1.0) if weights is None else weights
     check_names("weights", weights, K.names)
     return jnp.concatenate([jnp.full(n, jnp.sqrt(2.0 * weights[name] / n)) for name, n in K.sizes])

@@ -1,4 +1,4 @@
-"""The training loop: compiled steps between the rows of a history, checkpoints, resumption, reports of divergence."""
+"""The training loop: compiled steps between history rows, checkpoints, resuming and divergence errors."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -22,7 +22,7 @@ from pinnntk_lib.training._result import DivergenceError, Result, TrainState, co
 from pinnntk_lib.training._step import diverged, run_steps
 from pinnntk_lib.training._weighting import Weighting, as_weighting
 
-# A loss that has grown by this factor will not come back; waiting for infinity would only lose time.
+# A loss that has grown by this factor will not recover. Waiting for it to reach infinity would only waste time.
 GROWTH_LIMIT = 1e6
 
 
@@ -47,41 +47,43 @@ def train(
 ) -> Result:
     """Minimise ``sum_i lambda_i mean_i((L_i u - f_i)^2)`` over the model's parameters.
 
-    The losses are means of squares, as in the paper's code; its text has halves of sums, for which a learning rate
-    means something else. Compiled code is kept between calls with the same ``apply``, ``optimizer`` (the object) and
-    operators: make the optimiser once for many seeds.
+    The losses are means of squares, as in the paper's code. The paper's text has halves of sums, for which a learning
+    rate means something else. Compiled code is cached by the identity of ``apply``, ``optimizer`` and the operators
+    and by shapes: pass the same objects, for instance one optimiser for many seeds, to avoid recompilation.
 
     Args:
         apply: the model, ``(params, x of shape (d,)) -> scalar``.
         params: initial parameters, a pytree of floating-point arrays.
         problem: the conditions.
-        points: ``{name: (n, d) array}`` for all steps, or a function ``key -> points`` for fresh ones at each, such
-            as :class:`~pinnntk_lib.sampling.RandomPoints` or :class:`~pinnntk_lib.sampling.Minibatches`.
-        optimizer: from optax.
-        steps: the number of the last step, counted from 0 even when resuming.
-        weights: ``{name: lambda}``, or a weighting such as :class:`~pinnntk_lib.weighting.NTKWeights`; all 1 if None.
-        key: the random key of ``points``, if that is a function.
-        log_every: steps between rows of the history.
-        test_points: (m, d), where the error is measured; by default a regular grid of about a thousand.
-        measure: ``params -> {name: array}``, whatever else each row shall have, for instance
+        points: ``{name: (n, d) array}``, used at every step; or a function ``key -> points`` that draws new points at
+            each step, such as :class:`~pinnntk_lib.RandomPoints` or :class:`~pinnntk_lib.Minibatches`.
+        optimizer: an optax optimiser.
+        steps: total number of steps; when resuming, the earlier steps count too.
+        weights: ``{name: lambda}``, or a weighting such as :class:`~pinnntk_lib.NTKWeights`; all 1 if None.
+        key: random key for ``points``; required if ``points`` is a function.
+        log_every: number of steps between rows of the history.
+        test_points: points (m, d) at which the error is measured; by default a regular grid of about a thousand points.
+        measure: ``params -> {name: array}``, further quantities to record in each row of the history, for instance
             ``lambda params: {"K": pn.ntk(apply, params, problem, points).matrix}``.
-        snapshots: steps at which the parameters are kept; the history has a row there too.
-        checkpoints: a directory to write checkpoints to, none if None. Each holds the state, the history and the
-            snapshots; the newest two are kept.
-        checkpoint_every: steps between them; one is written at the first row of the history so many steps after
-            the last, at the end and on Ctrl-C.
-        resume: an earlier result, or a directory of checkpoints, to go on from: with the other arguments as they
-            were, the result is bit for bit that of a run that was never stopped. Of ``params`` only the structure
-            is then used.
-        progress: show a bar, once the run has taken two seconds.
+        snapshots: steps at which to keep the parameters. The history has a row at each of them too.
+        checkpoints: directory for checkpoints; none are written if None. Each holds the state, the history and the
+            snapshots. The newest two are kept.
+        checkpoint_every: minimum number of steps between checkpoints. One is written at the first row of the history at
+            least this many steps after the last checkpoint, and also at the end and on Ctrl-C.
+        resume: an earlier result, or a directory of checkpoints, from which to continue. With all other arguments
+            unchanged, the result is bit for bit that of an uninterrupted run. When resuming, only the structure of
+            ``params`` is used.
+        progress: whether to show a progress bar; it appears once the run has taken two seconds.
 
     Returns:
-        The parameters and the history; after Ctrl-C, those so far, marked as interrupted.
+        The parameters, the history and the snapshots. After Ctrl-C, those so far, marked as interrupted.
 
     Raises:
         ValueError, TypeError: if an argument's shape, type, names or values do not fit; the message says which.
-        DivergenceError: with the step, the losses and the stability bound, and everything up to the last row.
-        CheckpointError: if a checkpoint cannot be read, or not be written; then with everything so far.
+        DivergenceError: if training diverges. It holds the step, the losses, the stability bound and everything up to
+            the last row.
+        CheckpointError: if a checkpoint cannot be read or written. If saving one fails, the error's ``result`` holds
+            everything so far.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -109,7 +111,7 @@ def train(
         try:
             while True:
                 step = int(state.step)
-                # The last row costs one step whose result is dropped, so that one compiled function serves all.
+                # An extra step, whose result is dropped, computes the last row: one compiled function serves every row.
                 later = [s for s in snapshot_steps if s > step]
                 stop = min(step - step % log_every + log_every, max(steps, step + 1), *later)
                 reached, first, last = run(state, stop - step, limit)
@@ -132,11 +134,11 @@ def train(
 
 
 class _Log:
-    """What a run has recorded so far: the history's rows, the snapshots, and the checkpoints of both.
+    """The record of a run so far: the rows of the history, the snapshots, and the checkpoints that hold both.
 
     Attributes:
-        rows: the history, a dict per row.
-        recorded: the last state whose losses are known to be sound.
+        rows: the history, one dict per row.
+        recorded: the last state whose losses are known not to have diverged.
     """
 
     def __init__(self, before: Result, store: Checkpoints | None, checkpoint_every: int, snapshots: list[int]):
@@ -146,9 +148,9 @@ class _Log:
         self._kept, self._saved = dict(before.snapshots), int(before.state.step)
 
     def record(self, state: TrainState, row: dict[str, Any]) -> None:
-        """Adds a row, and with it a snapshot and a checkpoint where they are due."""
+        """Add a row, and a snapshot or a checkpoint if one is due."""
         if self.rows and set(row) != set(self.rows[0]):
-            raise ValueError(f"measure: expected the columns so far, {[*self.rows[0]]}, got {[*row]}")
+            raise ValueError(f"measure: expected the columns of earlier rows, {[*self.rows[0]]}, got {[*row]}")
         self.rows.append(row)
         self.recorded, step = state, row["step"]
         if step in self._snapshots:
@@ -158,11 +160,11 @@ class _Log:
             self._saved = step
 
     def result(self, state: TrainState, interrupted: bool = False) -> Result:
-        """Everything so far, as of a state."""
+        """Return everything recorded so far, as a result that ends in ``state``."""
         return Result(columns_of(self.rows), state, dict(self._kept), interrupted)
 
     def save(self, state: TrainState) -> None:
-        """Writes a checkpoint, if there is a directory for them and anything to keep."""
+        """Write a checkpoint, if there is a directory for checkpoints and at least one row."""
         if self._store is not None and self.rows:
             try:
                 self._store.save(int(state.step), packed(self.result(state)))
@@ -172,18 +174,18 @@ class _Log:
 
 
 def _divergence(apply, problem, points, step, last, so_far):
-    """The error for a run that diverged at ``step``; the bound is from the kernel at the last recorded step."""
+    """Return the error for a run that diverged at ``step``; its bound uses the kernel at the last recorded step."""
     losses, weights = (dict(zip(problem.conditions, values.tolist())) for values in last)
     if so_far.history:
         weights = {name: values[-1] for name, values in so_far.history["weights"].items()}
     bound = float(largest_stable_learning_rate(ntk(apply, so_far.params, problem, points), weights))
-    # NaN is larger than any number here: it is where the trouble is.
+    # NaN ranks above every number: it marks the condition that failed.
     condition = max(losses, key=lambda name: (np.isnan(losses[name]), losses[name]))
     return DivergenceError(step, losses, condition, bound, so_far)
 
 
 def _row_maker(names, error, measure):
-    """``(state, the losses and weights seen there) -> a row of the history``."""
+    """Return ``(state, losses and weights at that state) -> row of the history``."""
 
     def row(state, seen):
         losses, weights = (dict(zip(names, values)) for values in seen)
@@ -194,19 +196,19 @@ def _row_maker(names, error, measure):
 
 
 def _loss_limit(problem, losses):
-    """The sum of losses beyond which training has diverged, from those at the start, which must be finite."""
+    """Return the sum of losses above which training has diverged, given the initial losses, which must be finite."""
     losses = np.asarray(list(losses))
     for name, loss in zip(problem.conditions, losses):
         if not np.isfinite(loss):
             raise ValueError(
-                f"problem.conditions[{name!r}]: expected a finite loss to start from, got {loss}: the operator or its "
+                f"problem.conditions[{name!r}]: expected a finite initial loss, got {loss}; the operator or the "
                 "target is not finite at one of the points"
             )
     return GROWTH_LIMIT * float(sum(losses)) or np.inf
 
 
 def _shown(row):
-    """A row in the progress bar."""
+    """Format a row for the progress bar."""
     parts = [f"{name} {row['losses'][name]:.1e} x {row['weights'][name]:.2g}" for name in row["losses"]]
     return ", ".join(parts + ([f"error {row['error']:.1e}"] if "error" in row else []))
 
@@ -222,7 +224,7 @@ def _snapshot_steps(snapshots, steps):
 
 
 def _before(apply, params, problem, optimizer, weighting, draw, data, resume):
-    """The result to go on from: an earlier one, one from a directory, or that of no steps."""
+    """Return the result to start from: an earlier one, one from a checkpoint, or an empty one at step 0."""
     if isinstance(resume, Result):
         return resume
     params, names = jax.tree.map(jnp.asarray, params), list(problem.conditions)
@@ -237,14 +239,14 @@ def _before(apply, params, problem, optimizer, weighting, draw, data, resume):
 
 
 def _store(directory, resume):
-    """The checkpoints to write, in a directory that holds no other run's."""
+    """Open the directory for this run's checkpoints; it must not hold those of another run."""
     if directory is None:
         return None
     store = Checkpoints(directory)
     goes_on = isinstance(resume, str | Path) and Path(resume).absolute() == store.directory
     if store.steps and not goes_on:
         raise ValueError(
-            f"checkpoints: {store.directory} holds a run, up to step {store.steps[-1]}; pass it as resume to go on "
-            "with that run, or name another directory"
+            f"checkpoints: {store.directory} already holds a run up to step {store.steps[-1]}; pass it as resume "
+            "to continue that run, or choose another directory"
         )
     return store

@@ -1,4 +1,4 @@
-"""Weightings to compare Algorithm 1 with, each from its paper's formulas; docstrings name every departure."""
+"""Weightings to compare with Algorithm 1. Each follows its paper's formulas; its docstring states any departure."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,21 +15,22 @@ from pinnntk_lib.training._weighting import View, Weights, check_share, every_so
 
 @dataclass(frozen=True)
 class GradientNormWeights:
-    """Learning-rate annealing of Wang, Teng and Perdikaris (2021): gradients of one magnitude for every condition.
+    """Learning-rate annealing (Wang, Teng and Perdikaris 2021), which equalises the gradients' magnitudes.
 
-    ``lambda_i = max |grad L_r| / mean |grad lambda_i L_i|``, over all parameters, with a moving average; 1 for the
-    reference condition ``r``. The mean is of the loss as it is weighted, as in the paper's public code, so that a
-    constant ratio of gradients leads to its square root. Several libraries call weights of this kind "NTK weights":
-    they are not, they see the losses' gradients and not the kernel.
+    The weights are a moving average of ``lambda_i = max |grad L_r| / mean |grad lambda_i L_i|``, where the maximum and
+    the mean are over all parameters. The reference condition ``r`` keeps weight 1. As in the paper's public code, the
+    denominator contains the current weight ``lambda_i``. If the ratio ``max |grad L_r| / mean |grad L_i|`` is
+    constant, the fixed point of ``lambda_i`` is therefore the square root of that ratio. Several libraries call weights
+    of this kind "NTK weights". They are not: they use the gradients of the losses, not the kernel.
 
     Attributes:
-        every: steps between updates.
-        smoothing: the share of the old weights that an update keeps, in [0, 1).
-        reference: the name of the condition whose weight stays 1.
+        every: number of steps between updates.
+        smoothing: fraction of the old weights that each update keeps, in [0, 1).
+        reference: name of the condition whose weight stays 1.
 
     Raises:
-        ValueError, TypeError: if an attribute is out of its range; in training, if the problem has no condition of
-            the reference's name.
+        ValueError, TypeError: if an attribute is out of range, or, in training, if the problem has no condition named
+            ``reference``.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -63,7 +64,7 @@ class GradientNormWeights:
             largest = sizes[self.reference].max()
             new = {name: ratio(largest, state[name] * size.mean()) for name, size in sizes.items()}
             new[self.reference] = jnp.ones(())
-            # The average starts at 1, as in the paper.
+            # The moving average starts at 1, as in the paper.
             return smoothed(state, new, self.smoothing)
 
         weights = every_so_often(self.every, view.step, updated, state)
@@ -73,15 +74,16 @@ class GradientNormWeights:
 @renamed_keywords(largest="max_weight")
 @dataclass(frozen=True)
 class UncertaintyWeights:
-    """Weights learned with the parameters, as variances of the losses (Kendall, Gal and Cipolla 2018).
+    """Weights learned with the parameters, as inverse variances of the losses (Kendall, Gal and Cipolla 2018).
 
-    ``L = sum_i exp(-s_i) L_i + s_i`` is minimised over the ``s_i`` too, here by gradient descent of its own:
-    ``lambda_i = exp(-s_i)`` tends to ``1 / L_i``, so that small losses count as much as large ones.
+    ``L = sum_i exp(-s_i) L_i + s_i`` is minimised over the ``s_i`` as well, here by gradient descent with its own
+    learning rate. The weights ``lambda_i = exp(-s_i)`` tend to ``1 / L_i``, so small losses count as much as large
+    ones.
 
     Attributes:
-        learning_rate: of the ``s_i``, positive.
-        max_weight: the limit of every weight. The formula has none, and a loss that goes to zero then drags its
-            weight to infinity and training past its largest stable learning rate.
+        learning_rate: learning rate of the ``s_i``, positive.
+        max_weight: upper limit of every weight. The formula has none: a loss that goes to zero would drive its weight
+            to infinity, and the learning rate of training would then exceed the largest stable one.
 
     Raises:
         ValueError, TypeError: if an attribute is not a positive number.
@@ -110,7 +112,7 @@ class UncertaintyWeights:
         weights = {name: jnp.minimum(jnp.exp(-s), self.max_weight) for name, s in state.items()}
 
         def moved(s, name):
-            # A large loss would throw s far out in one step of descent: no more than a factor e at a time.
+            # One descent step on a large loss would throw s far off, so no weight changes by more than a factor of e.
             step = jnp.clip(self.learning_rate * (1 - jnp.exp(-s) * losses[name]), -1.0, 1.0)
             return jnp.maximum(s - step, -jnp.log(self.max_weight)).astype(s.dtype)
 
@@ -119,20 +121,21 @@ class UncertaintyWeights:
 
 @dataclass(frozen=True)
 class RelativeLossWeights:
-    """Relative loss balancing (Bischof and Kraus 2021, ReLoBRaLo), its random lookback replaced by the mean.
+    """Relative loss balancing (Bischof and Kraus 2021, ReLoBRaLo), with the random lookback replaced by its mean.
 
-    Losses that have fallen the least get the largest weights: with ``b(t, s) = m softmax_i(L_i(t) / (T L_i(s)))``
-    for m conditions, ``lambda(t) = alpha (rho lambda(t-1) + (1 - rho) b(t, 0)) + (1 - alpha) b(t, t-1)``. The paper
-    draws ``rho`` in {0, 1} at each step; here it is that coin's mean. The weights always sum to m, so that no loss
-    can count m times what it does unweighted.
+    The losses that have fallen least get the largest weights. For m conditions, let
+    ``b(t, s) = m softmax_i(L_i(t) / (T L_i(s)))``. Then
+    ``lambda(t) = alpha (rho lambda(t-1) + (1 - rho) b(t, 0)) + (1 - alpha) b(t, t-1)``. The paper draws ``rho`` from
+    {0, 1} at each step; here ``rho`` is the mean of that draw. The weights always sum to m, so none can exceed m.
 
     Attributes:
-        temperature: T, positive; the larger, the nearer the weights stay to 1.
-        alpha: the share of the past, in [0, 1).
-        rho: the share of the last weights in it, against the comparison with step 0, in [0, 1).
+        temperature: T, positive. The larger it is, the closer the weights stay to 1.
+        alpha: share of the history (previous weights and comparison with step 0), in [0, 1). The remaining share
+            belongs to the comparison with the previous step.
+        rho: share of the previous weights in the history, in [0, 1).
 
     Raises:
-        ValueError, TypeError: if an attribute is out of its range.
+        ValueError, TypeError: if an attribute is out of range.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn

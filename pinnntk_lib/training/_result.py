@@ -1,4 +1,4 @@
-"""What training returns, what it raises when it diverges, and how a checkpoint holds either."""
+"""The result of training, the error raised when training diverges, and the form in which checkpoints store results."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,7 +13,7 @@ from pinnntk_lib._types import Params
 
 
 class TrainState(NamedTuple):
-    """All that the next step depends on: a pytree, to be saved as it is."""
+    """The state carried from one step to the next: a pytree that can be saved as it is."""
 
     step: jax.Array
     params: Any
@@ -23,16 +23,17 @@ class TrainState(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """What training gives.
+    """The result of training.
 
     Attributes:
-        history: NumPy arrays, a row every ``log_every`` steps, the first at step 0 and the last at the end:
-            ``"step"`` (rows,); ``"losses"`` and ``"weights"``, ``{name: (rows,)}``, the unweighted mean squares and
-            the weights in force at that step; ``"error"`` (rows,), the relative L2 error against the exact
-            solution, if there is one; and what ``measure`` returned, (rows, ...).
-        state: where training stopped; ``train(..., resume=result)`` goes on from it.
-        snapshots: ``{step: parameters}`` at the steps asked for.
-        interrupted: whether it was stopped by Ctrl-C.
+        history: NumPy arrays with a row every ``log_every`` steps and at each snapshot, the first at step 0 and the
+            last at the end. ``"step"``, (rows,), holds the step numbers. ``"losses"`` and ``"weights"``, both
+            ``{name: (rows,)}``, hold the unweighted mean squares and the weights used at that step. ``"error"``,
+            (rows,), is the relative L2 error against the exact solution, if there is one. The values that ``measure``
+            returned are stored under their names, (rows, ...).
+        state: the state in which training stopped; ``train(..., resume=result)`` continues from it.
+        snapshots: ``{step: parameters}`` at the requested steps.
+        interrupted: whether Ctrl-C stopped the run.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -53,19 +54,19 @@ class Result:
 
     @property
     def params(self) -> Params:
-        """The parameters reached."""
+        """The final parameters."""
         return self.state.params
 
 
 class DivergenceError(ArithmeticError):
-    """Training diverged.
+    """Error raised when training diverges.
 
     Attributes:
-        step: the first step whose loss was not finite, or had grown by 1e6.
+        step: the first step at which the sum of the unweighted losses was not finite or had grown by more than a
+            factor of 1e6.
         losses: ``{name: loss}`` at that step.
-        condition: the name of the condition with the largest loss.
-        bound: the largest stable learning rate of gradient descent, from the kernel at the last recorded step
-            before.
+        condition: name of the condition with the largest loss.
+        bound: largest stable learning rate of gradient descent, from the kernel at the last recorded step.
         result: everything up to that recorded step.
 
     Example:
@@ -85,15 +86,15 @@ class DivergenceError(ArithmeticError):
         shown = ", ".join(f"{name}: {loss:.3g}" for name, loss in losses.items())
         super().__init__(
             f"training diverged at step {step}, in condition {condition!r} (losses {shown}); plain gradient descent is "
-            f"stable here only below a learning rate of 2/lambda_max = {bound:.3g}. What came before is in .result"
+            f"stable here only for learning rates below 2/lambda_max = {bound:.3g}; earlier steps are in .result"
         )
 
 
-# Rows are what training appends to; columns are what a reader plots, and what a checkpoint holds.
+# Training appends rows. Users plot columns, and checkpoints store them.
 
 
 def columns_of(rows):
-    """Rows as columns, the conditions in the problem's order."""
+    """Convert rows to columns, keeping the order of the conditions."""
     if not rows:
         return {}
     if isinstance(rows[0], Mapping):
@@ -102,7 +103,7 @@ def columns_of(rows):
 
 
 def rows_of(history):
-    """Columns as rows."""
+    """Convert columns to rows."""
     if isinstance(history, Mapping):
         columns = {name: rows_of(column) for name, column in history.items()}
         return [dict(zip(columns, values)) for values in zip(*columns.values())]
@@ -110,16 +111,16 @@ def rows_of(history):
 
 
 def packed(result):
-    """A result as nested dicts of NumPy arrays, which a checkpoint can hold and give back with nothing else known."""
+    """Convert a result to nested dicts of NumPy arrays, which orbax restores without being told their structure."""
     snapshots = {str(step): _leaves(params) for step, params in result.snapshots.items()}
     return {"state": _leaves(result.state), "history": result.history, "snapshots": snapshots}
 
 
 def unpacked(contents, like, names):
-    """The result again; ``like`` is a state of its structure."""
+    """Convert the contents of a checkpoint back to a result; ``like`` is a state with the same structure."""
     state, history = _unflattened(contents["state"], like), contents["history"]
     check_names("resume", history["losses"], names)
-    # Dicts come back sorted: the conditions belong in the problem's order.
+    # Restored dicts are sorted by key: put the conditions back in the problem's order.
     history |= {column: {name: history[column][name] for name in names} for column in ("losses", "weights")}
     snapshots = {int(step): _unflattened(leaves, like.params) for step, leaves in contents.get("snapshots", {}).items()}
     return Result(history, state, dict(sorted(snapshots.items())))
@@ -136,6 +137,6 @@ def _unflattened(leaves, like):
     if shapes[0] != shapes[1]:
         raise ValueError(
             "resume: expected the checkpoint of a run with these parameters, optimizer and weights, whose arrays are "
-            f"{', '.join(shapes[0])}; it has {', '.join(shapes[1])}"
+            f"{', '.join(shapes[0])}, got {', '.join(shapes[1])}"
         )
     return jax.tree.unflatten(treedef, [jnp.asarray(leaf) for leaf in found])

@@ -1,4 +1,4 @@
-"""The compiled training step, and many of them in a loop that stops at divergence."""
+"""The compiled training step, and a compiled loop of such steps that stops at divergence."""
 
 from functools import partial
 
@@ -13,10 +13,11 @@ from pinnntk_lib.training._weighting import View
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def run_steps(apply, operators, optimizer, weighting, draw, data, state, length, loss_limit):
-    """``length`` steps, or as many as there are before divergence.
+    """Run ``length`` steps, stopping early at divergence.
 
-    Returns the state reached, and what the first and the last step saw before their update: (2, conditions) arrays
-    of losses and weights. Arrays, since every further value carried through the loop costs a microsecond a step.
+    Returns the final state and two (2, conditions) arrays: the losses and weights before the update of the first step,
+    and before that of the last. They are packed into arrays because each further value carried through the loop costs
+    a microsecond per step.
     """
     step = _step(apply, operators, optimizer, weighting, draw, data, state)
 
@@ -35,12 +36,12 @@ def run_steps(apply, operators, optimizer, weighting, draw, data, state, length,
 
 
 def diverged(seen, loss_limit):
-    # Written so that NaN counts as diverged.
+    # Negated so that NaN counts as diverged.
     return ~(seen[0].sum() <= loss_limit)
 
 
 def _step(apply, operators, optimizer, weighting, draw, data, state):
-    """``state -> (next state, (2, conditions) array of the losses and weights before the update)``."""
+    """Return ``state -> (next state, (2, conditions) array of the losses and weights before the update)``."""
     names, residuals = [name for name, _ in operators], _residuals(apply, operators, draw, data, state)
 
     def step(state):
@@ -62,10 +63,10 @@ def _step(apply, operators, optimizer, weighting, draw, data, state):
         (value, components), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
 
         def value_fn(params, view=None, weights=None):
-            """The loss; optax's line searches insist that it names all that they are given."""
+            """Return the loss. optax's line searches reject extra arguments that this signature does not name."""
             return loss(params)[0]
 
-        # for the optimisers that ask for more than a gradient; what is not used is not computed
+        # For optimisers that need more than the gradient. What they do not use costs nothing.
         more = {"value": value, "grad": gradient, "value_fn": value_fn, "view": view, "weights": weights}
         update = optax.with_extra_args_support(optimizer).update
         updates, opt_state = update(gradient, state.opt_state, state.params, **more)
@@ -77,12 +78,12 @@ def _step(apply, operators, optimizer, weighting, draw, data, state):
 
 
 def _residuals(apply, operators, draw, data, state):
-    """``(params, points, targets) -> {name: (n, ...) array}``, traced to graphs."""
+    """Return ``(params, points, targets) -> {name: (n, ...) array}``, which runs traced graphs of the residuals."""
 
     def residual(operator):
         return lambda params, x: operator(lambda y: apply(params, y), x)
 
-    # Reverse mode would double what nested derivatives compute twice: it is merged before.
+    # Nested derivatives compute many values twice, and reverse mode would double the duplicates. Tracing merges them.
     x = jax.eval_shape(draw, data, state.step)[0][operators[0][0]]
     point = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     graphs = residual_graphs({name: residual(operator) for name, operator in operators}, state.params, point)

@@ -1,16 +1,16 @@
 """Weights of the loss components, fixed or adapted during training.
 
-A weighting is a pair of pure functions, as an optimiser is in optax:
+A weighting is a pair of pure functions, like an optax optimiser:
 
     init(names) -> state
     update(state, view) -> (weights, state)
 
 ``weights`` is ``{name: scalar}``; the state is any pytree of arrays. ``update`` is called at every step, inside the
-compiled loop, with a :class:`View` of that step. Compiled code is kept for equal weightings, so one is best a frozen
-dataclass, which compares by its fields; what is data, like the numbers of ``Fixed``, belongs in the state.
+compiled loop, with a :class:`View` of that step. Equal weightings share compiled code, so a weighting is best written
+as a frozen dataclass, which compares by its fields. Data, such as the values of :class:`Fixed`, belongs in the state.
 
-:class:`NTKWeights` is the paper's Algorithm 1. The others are what it is compared with. Each is written from its
-paper's formulas; where it departs from them its docstring says so.
+:class:`NTKWeights` is the paper's Algorithm 1; the others are there for comparison. Each follows its paper's formulas,
+and its docstring states any departure from them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -28,16 +28,16 @@ Weights = dict[str, jax.Array]
 
 
 class View(NamedTuple):
-    """What a weighting may look at: one training step.
+    """A training step, as a weighting sees it.
 
     Attributes:
-        step: the step's number, from 0.
+        step: number of the step, counted from 0.
         apply: the model.
-        params: its parameters before the step.
+        params: parameters before the step.
         operators: ``{name: operator}``.
         points: the step's points, ``{name: (n, d) array}``.
         losses: ``params -> {name: scalar}``, the step's unweighted losses as a function of the parameters.
-        residuals: ``params -> {name: (n, ...) array}``, what the losses are the mean squares of.
+        residuals: ``params -> {name: (n, ...) array}``, the residuals whose mean squares are the losses.
     """
 
     step: jax.Array
@@ -50,13 +50,13 @@ class View(NamedTuple):
 
 
 class Weighting(Protocol):
-    """What :func:`~pinnntk_lib.train` asks of a weighting: two pure functions, called inside compiled code."""
+    """The interface of a weighting in :func:`~pinnntk_lib.train`: two pure functions, called inside compiled code."""
 
     def init(self, names: Sequence[str]) -> Any:
-        """The state before the first step, a pytree of arrays, for conditions of these names."""
+        """Return the state before the first step, a pytree of arrays, for conditions with these names."""
 
     def update(self, state: Any, view: View) -> tuple[Weights, Any]:
-        """The weights of a step, ``{name: scalar}``, and the next state."""
+        """Return the weights of this step, ``{name: scalar}``, and the next state."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,12 @@ class Fixed:
     """Constant weights.
 
     Attributes:
-        values: ``{name: weight}``, positive; all 1 if None. They are data: two sets of them share compiled code.
+        values: ``{name: weight}``, all positive; all 1 if None. The values are data: changing them does not trigger
+            recompilation.
 
     Raises:
-        ValueError, TypeError: if a weight is not a positive number; in training, if the names are not the problem's.
+        ValueError, TypeError: if a weight is not a positive number, or, in training, if the names are not those of the
+            problem's conditions.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -94,24 +96,24 @@ class Fixed:
 
 @dataclass(frozen=True)
 class NTKWeights:
-    """The paper's Algorithm 1: ``lambda_i = Tr(K) / Tr(K_ii)``, recomputed every ``every`` steps from step 0 on.
+    """The paper's Algorithm 1: ``lambda_i = Tr(K) / Tr(K_ii)``, recomputed every ``every`` steps, starting at step 0.
 
-    As printed, the algorithm takes it that every condition has as many points as the next. The losses are means, so
-    repeating each point of a condition changes no loss and should change no weight, but it multiplies that
-    condition's trace. The default therefore takes ``Tr(K_ii) / n_i`` in place of ``Tr(K_ii)`` throughout: with equal
-    numbers of points exactly the paper's weights, and otherwise weights that do not depend on those numbers.
+    The algorithm as printed assumes that all conditions have the same number of points. The losses are means, so
+    repeating every point of a condition changes no loss and should change no weight. It does, however, multiply that
+    condition's trace. The default therefore replaces ``Tr(K_ii)`` by ``Tr(K_ii) / n_i`` throughout. With equal numbers
+    of points this gives exactly the paper's weights; otherwise the weights do not depend on those numbers.
 
     Attributes:
-        every: steps between updates.
-        normalize: "mean" (the default: traces over numbers of points) or "trace" (the formula as printed).
-        smoothing: the share of the old weights that an update keeps, in [0, 1).
-        points: ``{name: (n, d) array}``, where the traces are taken; the step's own points if None. Give all points
-            when training on minibatches, or a few of many to save time. They are data: two sets of one shape share
-            compiled code.
+        every: number of steps between updates.
+        normalize: "mean" (default: traces divided by the numbers of points) or "trace" (the formula as printed).
+        smoothing: fraction of the old weights that each update keeps, in [0, 1).
+        points: ``{name: (n, d) array}`` at which the traces are computed; the step's own points if None. Pass all
+            points when training on minibatches, or a subset to save time. The points are data: changing them without
+            changing their shapes does not trigger recompilation.
 
     Raises:
-        ValueError, TypeError: if an attribute is out of its range; in training, if the points' names are not the
-            problem's.
+        ValueError, TypeError: if an attribute is out of range, or, in training, if the names of ``points`` are not
+            those of the problem's conditions.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -145,7 +147,7 @@ class NTKWeights:
             reduce = jnp.mean if self.normalize == "mean" else jnp.sum
             traces = {name: reduce(values) for name, values in diagonal.items()}
             new = {name: ratio(sum(traces.values()), trace) for name, trace in traces.items()}
-            # At step 0 there are no old weights to keep.
+            # At step 0 there are no earlier weights to keep.
             return smoothed(state["weights"], new, jnp.where(view.step == 0, 0.0, self.smoothing))
 
         weights = every_so_often(self.every, view.step, updated, state["weights"])
@@ -153,7 +155,7 @@ class NTKWeights:
 
 
 def as_weighting(weights: Mapping[str, float] | Weighting | None) -> Weighting:
-    """A weighting as it is, numbers as :class:`Fixed`."""
+    """Return a weighting unchanged, and wrap numbers in :class:`Fixed`."""
     if hasattr(weights, "init") and hasattr(weights, "update"):
         return cast(Weighting, weights)
     return Fixed(cast(Any, weights))
@@ -176,7 +178,7 @@ def every_so_often(every, step, updated, weights):
 
 
 def ratio(a, b):
-    # A condition whose gradient vanishes is not trained whatever its weight: leave it finite.
+    # A condition whose gradient vanishes is not trained, whatever its weight: keep the weight finite.
     return jnp.where(b > 0, a / jnp.where(b > 0, b, 1.0), 1.0)
 
 

@@ -39,7 +39,7 @@ def measure(what, n):
         elif what == "diagonal":
             found = pn.ntk_diagonal(*setting, memory=MEMORY)
         else:
-            found = pn.ntk_eigenpairs(*setting, 20, jax.random.key(0), tolerance=1e-3, memory=MEMORY)
+            found = pn.ntk_eigenpairs(*setting, 20, jax.random.key(0), rtol=1e-3, memory=MEMORY)
         jax.block_until_ready(found)
 
     call(100)

@@ -319,7 +319,7 @@ def bad(**changes):
         (
             bad(apply=lambda *_: lambda p, x: x),
             ValueError,
-            r"conditions\['u'\]: expected an operator that returns a scalar, got shape \(1,\) \(from a model",
+            r"conditions\['u'\]: expected an operator that returns a scalar, got shape \(1,\) \(the model returns",
         ),
         (bad(params=lambda *_: {}), ValueError, "params: expected a pytree with at least one array, got none"),
         (

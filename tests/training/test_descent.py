@@ -136,7 +136,7 @@ def test_l_bfgs_of_optax_has_what_it_asks_for(poisson):
     [
         ({"damping": 0.0}, "damping"),
         ({"damping": np.nan}, "damping"),
-        ({"tries": 0}, "tries"),
+        ({"max_tries": 0}, "max_tries"),
         ({"memory": -1}, "memory"),
     ],
 )

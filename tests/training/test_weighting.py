@@ -240,7 +240,7 @@ def test_bad_input(arguments, error, message):
         (pn.GradientNormWeights, {"every": 0}, "every: expected a positive integer, got 0"),
         (pn.GradientNormWeights, {"smoothing": 1.0}, r"smoothing: expected a number in \[0, 1\), got 1.0"),
         (pn.UncertaintyWeights, {"learning_rate": 0}, "learning_rate: expected a positive number, got 0"),
-        (pn.UncertaintyWeights, {"largest": -1}, "largest: expected a positive number, got -1"),
+        (pn.UncertaintyWeights, {"max_weight": -1}, "max_weight: expected a positive number, got -1"),
         (pn.RelativeLossWeights, {"temperature": 0}, "temperature: expected a positive number, got 0"),
         (pn.RelativeLossWeights, {"rho": 1}, r"rho: expected a number in \[0, 1\), got 1"),
     ],
