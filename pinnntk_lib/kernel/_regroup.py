@@ -95,7 +95,9 @@ class _Regrouping:
                 inner[node.inputs[position]] = inner.get(node.inputs[position], 0.0) + left.pop(value)
             inputs = list(node.inputs)
             inputs[position] = self.total(inner)
-            result[self.applied(node, inputs)] = 1.0
+            value = self.applied(node, inputs)
+            # Equal equations are merged, so two groups can produce the same value.
+            result[value] = result.get(value, 0.0) + 1.0
         for value, c in left.items():
             below = self.below(value)
             result[below] = result.get(below, 0.0) + c

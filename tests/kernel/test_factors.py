@@ -2,17 +2,20 @@
 
 import itertools
 import math
-from functools import partial
+from functools import partial, reduce
+from operator import add
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import pinnntk_lib as pn
 from pinnntk_lib.kernel import trace
+from pinnntk_lib.kernel._regroup import regrouped
+from pinnntk_lib.kernel._trace import Builder
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
@@ -381,6 +384,43 @@ def test_the_fewest_channels():
         assert products(lambda u, x: pn.laplacian(u)(x), dim=dim)[0] == (dim + 1) + 2 * (dim + 2) + 1
     assert products(wave)[0] == 3 + 2 * 4 + 1
     assert products(heat)[0] == 3 + 2 * 3 + 1  # u_t joins u_xx
+
+
+def sums_of_products(u, x):
+    """``X Y`` twice: as terms of X times Y, and as terms of Y times X."""
+    a, b, c, e = jnp.sin(u(x)), jnp.cos(u(x)), jnp.exp(x[0]), jnp.tanh(x[0])
+    X, Y = c + e, a + b
+    return pn.laplacian(u)(x) + pn.d(u, 0)(x) + (a * X + b * X) + (c * Y + e * Y)
+
+
+def test_terms_that_regroup_to_the_same_product_are_all_counted():
+    keys = jax.random.split(jax.random.key(0), 3)
+    params = [jax.random.normal(key, shape) for key, shape in zip(keys, [(20, 2), (20, 20), (20,)])]
+    agrees(lambda p, x: p[2] @ jnp.tanh(p[1] @ jnp.tanh(p[0] @ x) / 4), params, {"r": sums_of_products})
+
+
+subsets = st.sampled_from([(0, 1), (0,), (1,)])
+
+
+@example([(False, (0, 1), (0, 1), 1.0), (True, (0, 1), (0, 1), 1.0)])
+@settings(max_examples=200)
+@given(st.lists(st.tuples(st.booleans(), subsets, subsets, st.sampled_from([1.0, -1.0, 2.0])), min_size=1, max_size=5))
+def test_regrouped_arithmetic_is_the_same_arithmetic(groups):
+    """Products of sums, one of the two factors written out, in whole numbers: not even the last digit may differ."""
+
+    def f(x):
+        terms = []
+        for swapped, some, others, c in groups:
+            a, b = (x[2:], x[:2]) if swapped else (x[:2], x[2:])  # of a list: no operations
+            factor = reduce(add, [b[i] for i in others])
+            terms += [c * (a[i] * factor) for i in some]
+        return reduce(add, terms)
+
+    x = list(jnp.array([1.0, -2.0, 3.0, 5.0]))
+    closed, builder = jax.make_jaxpr(f)(x), Builder()
+    builder.graph.inputs = [builder.new(var.aval) for var in closed.jaxpr.invars]
+    builder.graph.outputs = builder.add_jaxpr(closed.jaxpr, closed.consts, builder.graph.inputs)
+    assert regrouped(builder).pruned().run(x)[0][0] == f(x)
 
 
 @pytest.mark.parametrize("deep", [False, True])
