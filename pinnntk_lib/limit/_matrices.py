@@ -110,15 +110,16 @@ def _kernel(tangent, model, conditions, points, other_points, at, variances, rto
         raise ValueError(f"points: expected points of dimension {model.dim} (model.dim), got {d}")
     rows = {name: _condition(model, name, operators[name], x, at) for name, x in points.items()}
     columns = {name: _condition(model, name, operators[name], x, at) for name, x in others.items()} if cross else rows
-    sizes = [float((c.x**2).mean(axis=1).max()) for c in (*rows.values(), *columns.values())]
-    network = network_of(model, math.sqrt(max(sizes)), variances, rtol)
+    every = [*rows.values(), *(columns.values() if cross else ())]
+    largest = max(float((c.x**2).mean(axis=1).max()) for c in every)
+    network = network_of(model, math.sqrt(largest), variances, rtol)
     blocks = {}
     for i, a in enumerate(rows):
         for j, b in enumerate(columns):
             again = not cross and j < i
             blocks[a, b] = blocks[b, a].T if again else _block(network, tangent, rows[a], columns[b], memory)
     matrix = np.block([[blocks[a, b] for b in columns] for a in rows])
-    dtype, error = jnp.result_type(*points.values()), max(_error(network, tangent, c) for c in rows.values())
+    dtype, error = jnp.result_type(*points.values()), max(_error(network, tangent, c) for c in every)
     return NTK(jnp.asarray(matrix, dtype), _sizes(rows), _sizes(columns) if cross else None, error=error)
 
 

@@ -113,6 +113,16 @@ def test_the_error_is_what_it_says(activation, rtol):
     assert 0.5 * K.error < error < 2 * K.error
 
 
+def test_the_error_of_a_cross_kernel_is_that_of_the_outermost_points_of_either_side():
+    model = pn.MLP(1, 2, 1, shift=0.5, scale=0.29)
+    inner = {name: 0.5 + 0.1 * (x - 0.5) for name, x in X.items()}
+    alone, rows, columns = (
+        ntk(model, SECOND, points, other_points=others, rtol=1e-6).error
+        for points, others in ((X, None), (X, inner), (inner, X))
+    )
+    assert alone == rows == columns > 1e-9
+
+
 @pytest.mark.parametrize(("activation", "depth"), [("erf", 1), ("sin", 2)])
 def test_closed_forms_in_two_dimensions(activation, depth):
     model = pn.MLP(1, depth, 2, activation, shift=(0.5, 0.4), scale=(0.3, 0.5))
