@@ -65,8 +65,8 @@ def check_names(name: str, given: Iterable[str], expected: Iterable[str]) -> Non
     """Check that the given condition names are the expected ones, in any order."""
     unknown, missing = [n for n in given if n not in expected], [n for n in expected if n not in given]
     if unknown or missing:
-        said = [f"{words} {names}" for words, names in (("unknown", unknown), ("missing", missing)) if names]
-        raise ValueError(f"{name}: expected the conditions {list(expected)}, got {' and '.join(said)}")
+        said = ", ".join(f"{words} {names}" for words, names in (("unknown", unknown), ("missing", missing)) if names)
+        raise ValueError(f"{name}: expected the conditions {list(expected)}, got {list(given)} ({said})")
 
 
 def check_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:

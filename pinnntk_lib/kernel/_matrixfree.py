@@ -96,7 +96,10 @@ def ntk_eigenpairs(
     """
     product, n, dtype = _product(apply, params, conditions, points, check_count("memory", memory))
     if check_count("count", count) >= n:
-        raise ValueError(f"count: expected fewer than the kernel's {n} rows, got {count}; use ntk(...).eigvalsh()")
+        raise ValueError(
+            f"count: expected fewer than the kernel's {n} rows, got {count}; for all eigenpairs, use "
+            "jnp.linalg.eigh(ntk(...).matrix)"
+        )
     operator = scipy.sparse.linalg.LinearOperator(
         (n, n), matvec=lambda v: np.asarray(product(jnp.asarray(v, dtype))), dtype=dtype
     )

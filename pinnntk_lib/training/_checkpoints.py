@@ -79,7 +79,7 @@ class Checkpoints:
             with _interrupts_held():
                 self._manager.save(step, args=self._ocp.args.StandardSave(contents))
         except Exception as error:  # orbax and tensorstore raise many types
-            before = f"the checkpoint of step {self.steps[-1]} is intact" if self.steps else "there is none before it"
+            before = f"the checkpoint of step {self.steps[-1]} is intact" if self.steps else "there is no earlier one"
             raise CheckpointError(
                 f"the checkpoint of step {step} could not be written to {self.directory} ({_brief(error)}); {before}"
             ) from error

@@ -47,7 +47,7 @@ def test_samplers_train_and_share_compiled_code(poisson):
     [
         (0, ValueError, "n for condition 'u': expected a positive integer, got 0"),
         (2.0, TypeError, "n for condition 'u': expected a positive integer, got 2.0"),
-        ({"u": 1}, ValueError, r"n: expected the conditions \['u', 'r'\], got missing \['r'\]"),
+        ({"u": 1}, ValueError, r"n: expected the conditions \['u', 'r'\], got .* \(missing \['r'\]"),
         (11, ValueError, "n for condition 'u': expected at most 10, got 11"),
     ],
 )

@@ -122,9 +122,9 @@ def test_an_untrained_network_of_infinite_width():
     ("call", "message"),
     [
         (lambda: pn.Linearized(CROSS, RESIDUALS), "K: expected the kernel of one set of points, got a cross kernel"),
-        (lambda: pn.Linearized(K, {"u": RESIDUALS["u"]}), r"residuals: expected the conditions .* missing \['r'\]"),
+        (lambda: pn.Linearized(K, {"u": RESIDUALS["u"]}), r"residuals: expected the conditions .*missing \['r'\]"),
         (lambda: pn.Linearized(K, RESIDUALS | {"r": jnp.ones(3)}), r"residuals\['r'\]: expected shape \(9,\)"),
-        (lambda: pn.Linearized(K, RESIDUALS, {"u": 1.0}), r"weights: expected the conditions .* missing \['r'\]"),
+        (lambda: pn.Linearized(K, RESIDUALS, {"u": 1.0}), r"weights: expected the conditions .*missing \['r'\]"),
         (lambda: pn.Linearized(K, RESIDUALS).losses(3.0), r"t: expected an array \(T,\)"),
         (lambda: pn.Linearized(K, RESIDUALS).losses([-1.0]), r"t: expected an array \(T,\)"),
         (lambda: pn.Linearized(K, RESIDUALS).losses([1], -0.1), "learning_rate: expected a positive number, got -0.1"),

@@ -207,11 +207,15 @@ def test_compiled_code_is_shared(poisson):
         ({"steps": 0}, ValueError, "steps: expected a positive integer, got 0"),
         ({"log_every": 1.5}, TypeError, "log_every: expected a positive integer, got 1.5"),
         ({"optimizer": 1e-3}, TypeError, "optimizer: expected an optax gradient transformation, got 0.001"),
-        ({"weights": {"u": 1.0}}, ValueError, r"weights: expected the conditions \['u', 'r'\], got missing \['r'\]"),
+        (
+            {"weights": {"u": 1.0}},
+            ValueError,
+            r"weights: expected the conditions \['u', 'r'\], got .* \(missing \['r'\]",
+        ),
         ({"weights": {"u": 1.0, "r": 0.0}}, ValueError, r"weights\['r'\]: expected a positive number, got 0.0"),
         ({"weights": {"u": 1.0, "r": "2"}}, TypeError, r"weights\['r'\]: expected a finite number, got '2'"),
         ({"weights": 3.0}, TypeError, "weights: expected {name: positive number} or a weighting, got 3.0"),
-        ({"points": {"u": jnp.ones((2, 1))}}, ValueError, r"points: expected the conditions \['u', 'r'\], got missing"),
+        ({"points": {"u": jnp.ones((2, 1))}}, ValueError, r"points: expected the conditions \['u', 'r'\], got .* \(missing"),
         ({"points": lambda key: {}}, ValueError, "key: expected a JAX random key, since points is a function, got"),
         (
             {"points": lambda key: {}, "key": jax.random.key(0)},

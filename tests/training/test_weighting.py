@@ -252,13 +252,13 @@ def test_bad_input_of_the_other_schemes(scheme, arguments, message):
 
 def test_points_with_unknown_names(poisson):
     points = {"b": jnp.ones((2, 1))}
-    with pytest.raises(ValueError, match=r"points: expected the conditions \['u', 'r'\], got unknown \['b'\]"):
+    with pytest.raises(ValueError, match=r"points: expected the conditions \['u', 'r'\], got .* \(unknown \['b'\]"):
         weights_at(poisson, pn.NTKWeights(points=points))
 
 
 def test_the_weights_of_a_loss_with_unknown_names(poisson):
     K = pn.ntk(poisson[0].apply, *poisson[1:])
-    with pytest.raises(ValueError, match=r"weights: expected the conditions \['u', 'r'\], got unknown \['b'\]"):
+    with pytest.raises(ValueError, match=r"weights: expected the conditions \['u', 'r'\], got .* \(unknown \['b'\]"):
         pn.largest_stable_learning_rate(K, {"u": 1, "r": 1, "b": 1})
 
 
