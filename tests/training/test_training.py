@@ -220,7 +220,7 @@ def test_compiled_code_is_shared(poisson):
         (
             {"points": lambda key: {}, "key": jax.random.key(0)},
             ValueError,
-            r"points: expected the conditions .* missing",
+            r"points: expected the conditions .*missing",
         ),
         ({"snapshots": 5}, TypeError, "snapshots: expected step numbers, got 5"),
         ({"snapshots": [0, 101]}, ValueError, "snapshots: expected steps from 0 to 100, got 101"),
