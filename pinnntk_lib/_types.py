@@ -1,11 +1,25 @@
-"""Type aliases shared by signatures."""
+"""Types that signatures share."""
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 
 Params = Any  # a pytree of floating-point arrays
-Apply = Callable[[Params, jax.Array], jax.Array]  # a model: (params, x of shape (d,)) -> u(x)
-Function = Callable[[jax.Array], jax.Array]  # a function of a point (d,)
-Operator = Callable[[Function, jax.Array], jax.Array]  # (u, x) -> L[u](x)
+
+
+class Function(Protocol):
+    """A function of a point x of shape (d,)."""
+
+    def __call__(self, x: jax.Array, /) -> jax.Array: ...
+
+
+class Operator(Protocol):
+    """A differential operator, applied to a function u at a point x of shape (d,): ``(u, x) -> L[u](x)``."""
+
+    def __call__(self, u: Function, x: jax.Array, /) -> jax.Array: ...
+
+
+class Apply(Protocol):
+    """A model: a pure function of parameters and a point x of shape (d,), ``(params, x) -> u(x)``."""
+
+    def __call__(self, params: Params, x: jax.Array, /) -> jax.Array: ...

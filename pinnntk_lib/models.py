@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_count
-from pinnntk_lib._types import Params
+from pinnntk_lib._types import Apply, Params
 
-__all__ = ["ACTIVATIONS", "MLP", "normalization"]
+__all__ = ["ACTIVATIONS", "MLP", "Apply", "Normalization", "normalization"]
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "sin": jnp.sin, "erf": jax.lax.erf}
 

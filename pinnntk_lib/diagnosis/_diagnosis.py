@@ -33,8 +33,9 @@ FORMER_NAMES = {
 class Diagnosis:
     """The result of :func:`diagnose`.
 
-    ``print`` shows a report, :meth:`plot` draws a figure, and :attr:`data` holds the numbers. All rates refer to
-    gradient descent on ``sum_i lambda_i mean_i(r^2)``, the loss of :func:`pinnntk_lib.train`.
+    ``print`` shows a report, :meth:`plot` draws a figure, and :attr:`data` holds the numbers. Time constants and
+    stability bounds are those of gradient descent on ``sum_i lambda_i mean_i(r^2)``, the loss of
+    :func:`pinnntk_lib.train`.
 
     Attributes:
         K: the kernel.
@@ -74,7 +75,11 @@ class Diagnosis:
 
     @cached_property
     def rates(self) -> dict[str, float]:
-        """Weighted average convergence rates, ``{name: lambda_name Tr(K_aa) / n_name}`` (paper, definition 5.1)."""
+        """Weighted average convergence rates, ``{name: lambda_name Tr(K_aa) / n_name}`` (paper, definition 5.1).
+
+        The :attr:`eigenvalues` of the weighted kernel carry a further factor of 2, because the losses are means of
+        squares and not halves of them.
+        """
         return {name: self.weights[name] * self.traces[name] / n for name, n in self.K.sizes}
 
     @cached_property

@@ -215,7 +215,11 @@ def test_compiled_code_is_shared(poisson):
         ({"weights": {"u": 1.0, "r": 0.0}}, ValueError, r"weights\['r'\]: expected a positive number, got 0.0"),
         ({"weights": {"u": 1.0, "r": "2"}}, TypeError, r"weights\['r'\]: expected a finite number, got '2'"),
         ({"weights": 3.0}, TypeError, "weights: expected {name: positive number} or a weighting, got 3.0"),
-        ({"points": {"u": jnp.ones((2, 1))}}, ValueError, r"points: expected the conditions \['u', 'r'\], got .* \(missing"),
+        (
+            {"points": {"u": jnp.ones((2, 1))}},
+            ValueError,
+            r"points: expected the conditions \['u', 'r'\], got .* \(missing",
+        ),
         ({"points": lambda key: {}}, ValueError, "key: expected a JAX random key, since points is a function, got"),
         (
             {"points": lambda key: {}, "key": jax.random.key(0)},
