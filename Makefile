@@ -1,5 +1,5 @@
-# make help lists what there is. Everything happens in .venv, from the versions in requirements.lock; with
-# PACKAGES=newest or PACKAGES=oldest in a folder of its own, from what requirements.txt allows.
+# 'make help' lists the targets. They run in .venv, with the versions in requirements.lock. PACKAGES=newest and
+# PACKAGES=oldest use environments of their own, with the newest or oldest versions that requirements.txt allows.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -14,9 +14,9 @@ INSTALLED := $(VENV)/installed
 FROM_locked := --require-hashes -r requirements.lock
 FROM_newest := -r requirements.txt
 FROM_oldest := -r <(sed 's/>=/==/' requirements.txt)
-# Most of a test's time is compiling, which XLA's older code generator does in half the time, and faster still in one
-# piece. The pages' outputs are from the newer one, XLA's own choice, and so agree with both; 'make slow' has it too.
-# XLA does not start with a flag it does not know: they are for the locked version.
+# Tests spend most of their time compiling. XLA's older code generator halves that time, and compiling in one piece
+# shortens it further. The stored outputs come from the newer generator, XLA's default, so comparing them here checks
+# both; 'make slow' uses the newer one. XLA does not start with an unknown flag, so only the locked version has them.
 COMPILED_locked := XLA_FLAGS="$${XLA_FLAGS:-} --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 PYTEST := $(COMPILED_$(PACKAGES)) $(BIN)/pytest -n auto
 NOTEBOOKS := $(wildcard book/*.ipynb)
@@ -24,10 +24,10 @@ BOOK := _build/html/index.html
 
 .PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks publish colab lock vendor clean install
 
-help: ## this list
+help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
 
-install: $(INSTALLED) ## the virtual environment, with the locked versions and this library
+install: $(INSTALLED) ## make the virtual environment, with the locked versions and this library
 
 $(INSTALLED): requirements.$(if $(filter locked,$(PACKAGES)),lock,txt) pyproject.toml
 	@test -n "$(filter $(PACKAGES),locked newest oldest)" || { echo "PACKAGES: expected locked, newest or oldest, got '$(PACKAGES)'." >&2; exit 1; }
@@ -40,20 +40,20 @@ $(INSTALLED): requirements.$(if $(filter locked,$(PACKAGES)),lock,txt) pyproject
 	|| { echo "The packages could not be installed: is there a network? ($(VENV)/install.log has the details)" >&2; exit 1; }
 	@touch $@
 
-book: $(INSTALLED) ## build the book, executing what has changed since its outputs were stored
+book: $(INSTALLED) ## build the book, executing only what has changed since its outputs were stored
 	@rm -rf _build/html
 	@$(BIN)/jupyter-book build . --all -W --keep-going --path-output .
 	@echo; echo "The book is ready: open file://$(CURDIR)/$(BOOK), or run 'make serve'."
 
-serve: book ## the book on http://localhost:8000 (PORT=... for another port)
-	@echo "Serving on http://localhost:$(PORT) (Ctrl-C ends it)"
+serve: book ## serve the book on http://localhost:8000 (PORT=... for another port)
+	@echo "Serving on http://localhost:$(PORT) (stop with Ctrl-C)"
 	@$(BIN)/python -m http.server $(PORT) --bind 127.0.0.1 --directory _build/html
 
-jupyter: $(INSTALLED) ## the chapters in JupyterLab, to change and to run (fetches it the first time)
+jupyter: $(INSTALLED) ## open the chapters in JupyterLab, to edit and run them (installs it the first time)
 	@test -x $(BIN)/jupyter-lab || $(BIN)/python -m pip install --quiet "jupyterlab>=4"
 	@$(BIN)/jupyter-lab book
 
-test: lint unit notebooks book browser ## the library, the notebooks, the built pages; CI runs this and slow
+test: lint unit notebooks book browser ## test the library, the notebooks and the built pages; CI runs this and slow
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -64,7 +64,7 @@ lint: $(INSTALLED)
 unit: $(INSTALLED)
 	$(PYTEST) -m "not browser and not slow"
 
-slow: $(INSTALLED) ## the library's tests that take more than ten seconds each
+slow: $(INSTALLED) ## run the library's tests that take more than ten seconds each
 	$(BIN)/pytest -m slow -n auto
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
@@ -73,10 +73,10 @@ notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with 
 browser: book
 	$(BIN)/pytest -m browser -n auto
 
-outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after changing them
+outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after a change
 	$(BIN)/python book/execute.py $(NOTEBOOKS)
 
-benchmarks: $(INSTALLED) ## time the kernel's computation and store the results, which the book shows (half an hour; OTHERS="--torch PYTHON ...")
+benchmarks: $(INSTALLED) ## time the library and store the results that the book shows (half an hour; OTHERS="--torch PYTHON ...")
 	$(BIN)/python tests/benchmarks/run.py --out book/data/benchmarks.json $(OTHERS)
 	$(BIN)/python tests/benchmarks/devices.py --out book/data/devices.json
 	$(BIN)/python tests/benchmarks/training.py --out book/data/training-speed.json
@@ -85,7 +85,7 @@ benchmarks: $(INSTALLED) ## time the kernel's computation and store the results,
 publish: ## write the repository's address into the notebooks, in place (REPOSITORY=https://github.com/...)
 	$(PYTHON) book/_ext/colab.py $(NOTEBOOKS)
 
-colab: ## run a chapter as Colab would (FREEZE=its list of packages)
+colab: ## run a chapter as Colab would (FREEZE=file with the list of Colab's packages)
 	$(PYTHON) tests/colab_program.py $(FREEZE)
 
 lock: ## refresh requirements.lock from requirements.txt (needs uv)
@@ -94,7 +94,7 @@ lock: ## refresh requirements.lock from requirements.txt (needs uv)
 vendor: ## fetch the browser libraries in book/vendor again (needs npm)
 	$(PYTHON) book/fetch_vendor.py
 
-clean: ## remove what was built, and the virtual environment
+clean: ## remove what was built and the virtual environments
 	rm -rf .venv .venv-* _build
 
 .DEFAULT:

@@ -1,5 +1,5 @@
-"""Tests in several processes (``-n``) and the notebooks they start: a core for each of them, where the system can, and
-what takes longest first."""
+"""With several test processes (``-n``), each process and the notebooks it starts get one core, where the system allows
+it, and the longest notebooks run first."""
 
 import json
 import os
@@ -11,12 +11,12 @@ EXECUTIONS = Path(__file__).parent / "book" / "data" / "executions.json"
 def pytest_configure(config):
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):
-        # Else every process has as many threads as there are cores, and they wait for each other.
+        # Otherwise every process has as many threads as there are cores, and they wait for each other.
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker.removeprefix("gw")) % len(cores)]})
 
 
 def pytest_collection_modifyitems(items):
-    """Notebooks, each of which stays in one process: else one is left alone with the last of them."""
+    """Start the longest notebooks first: each runs in a single process, and one started late would finish alone."""
     seconds = {name: made["seconds"] for name, made in json.loads(EXECUTIONS.read_text()).items()}
     items.sort(key=lambda item: -seconds.get(item.path.stem, 0))

@@ -1,5 +1,6 @@
-"""Executes notebooks and stores their outputs in place, without what differs from run to run for no reason; when, on
-what and how long goes to data/executions.json, for the page that says so.
+"""Executes notebooks and stores their outputs in place, without needless differences from run to run.
+
+The time, the machine, the versions and the duration go to data/executions.json, which a page of the book shows.
 
 python book/execute.py book/*.ipynb
 """
@@ -21,7 +22,7 @@ WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
 sys.path.insert(0, str(BOOK / "_ext"))
 
-from book_setup import made_by  # noqa: E402 -- its folder is no package
+from book_setup import made_by  # noqa: E402 -- its folder is not a package
 
 
 def main(paths):
@@ -35,7 +36,7 @@ def main(paths):
             coalesce_streams=True,
             resources={"metadata": {"path": path.parent}},
         ).execute()
-        # The kernel writes its own version here.
+        # The kernel writes its Python version here.
         notebook.metadata.language_info = {"name": "python"}
         number_widgets(notebook)
         notebook.metadata.made_by = made_by(BOOK.parent, notebook)
@@ -45,8 +46,10 @@ def main(paths):
 
 
 def number_widgets(notebook):
-    """Numbers as the widgets' names, which are drawn anew at each run: in the order in which one finds them from
-    those that are shown, and then what links them."""
+    """Rename the widgets to numbers, since their names change randomly from run to run.
+
+    The order is that of a search from the displayed widgets; then come the links between them.
+    """
     outputs = [
         output.get("data", {})
         for cell in notebook.cells

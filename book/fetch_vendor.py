@@ -1,8 +1,8 @@
-"""Fetches the browser libraries that the book's widgets, formulas and lab need, so that its pages ask no other site.
+"""Fetches the browser libraries that the book's widgets, formulas and lab need, so that pages load from no other site.
 
     make vendor
 
-needs npm. Each package is pinned and checked against the digest below; its files are copied as they are.
+needs npm. Each package is pinned and checked against the digest below; its files are copied unchanged.
 """
 
 import base64
@@ -23,7 +23,7 @@ PACKAGES = {
         "7/cTSLOdYkNBNJcDMWf+luFvMriVm7eYxp4BcFCsAX0wF421Vyce5SXP17c+Jd5otXKGNehIonFlyQXSowL6Mw==",
         {"package/require.js": "require.js"},
     ),
-    # where require.js, and the style sheet inside, look for it
+    # the path at which require.js, and the style sheet inside, look for it
     "@jupyter-widgets/html-manager": (
         "@jupyter-widgets/html-manager",
         "1.0.15",
@@ -31,7 +31,7 @@ PACKAGES = {
         {
             "package/dist/embed-amd.js": "dist/embed-amd.js",
             "package/dist/embed.js.LICENSE.txt": "THIRD-PARTY-LICENSES.txt",
-            # the solid, regular and brand faces of Font Awesome, by the names that embed-amd.js asks for
+            # Font Awesome's solid, regular and brand fonts, under the names that embed-amd.js requests
             "package/dist/1551f4f60c37af51121f.woff2": "dist/1551f4f60c37af51121f.woff2",
             "package/dist/7a3337626410ca2f4071.woff2": "dist/7a3337626410ca2f4071.woff2",
             "package/dist/d878b0a6a1144760244f.woff2": "dist/d878b0a6a1144760244f.woff2",
@@ -47,7 +47,7 @@ PACKAGES = {
             "package/es5/output/chtml/fonts/woff-v2/": "output/chtml/fonts/woff-v2/",
         },
     ),
-    # for the lab: eigenvalues and pictures
+    # for the lab: eigenvalues and plots
     "ml-matrix": (
         "ml-matrix",
         "6.15.1",
@@ -94,7 +94,7 @@ def main():
 
 
 def copy(tar, source, target):
-    """One file, or every file of a folder (a name that ends in a slash)."""
+    """Copy one file, or every file of a folder (a source that ends in a slash)."""
     for member in tar.getmembers():
         if member.isfile() and (
             member.name == source

@@ -1,7 +1,7 @@
-"""Runs a chapter as Colab would: Python has Colab's versions of packages but not this library, and the notebook comes
-alone, from the published branch.
+"""Run a chapter as Colab would: with Colab's package versions, without this library installed, and with nothing but the
+notebook from the published branch.
 
-python tests/colab_program.py pip-freeze.txt    (of github.com/googlecolab/backend-info)
+python tests/colab_program.py pip-freeze.txt    (from github.com/googlecolab/backend-info)
 """
 
 import json
@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 CHAPTER = "09-reproduction.ipynb"  # it reads recorded runs
-# what Colab has and this library, its notebooks or their execution use
+# Colab's packages that this library, its notebooks or their execution use
 WANTED = (
     r"jax|jaxlib|numpy|scipy|matplotlib|ipywidgets|optax|orbax-checkpoint|tqdm|ipykernel|ipython|nbconvert|nbclient"
 )
@@ -31,7 +31,7 @@ def versions(python):
 
 
 def publish(folder):
-    """What deployment puts on the branch for Colab, in a repository in a folder."""
+    """Turn a folder into a Git repository with what deployment publishes on the branch for Colab."""
     sys.path.insert(0, str(ROOT / "book" / "_ext"))
     import colab
 

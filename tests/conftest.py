@@ -1,4 +1,4 @@
-"""The tests run in float64 (set here, never by the library); those of float32 say so."""
+"""Shared fixtures. Tests run in float64, which is set here and never by the library; tests in float32 say so."""
 
 import os
 import shutil
@@ -20,16 +20,16 @@ HTML = ROOT / "_build" / "html"
 
 collect_ignore = ["training/killed_program.py", "kernel/sharded_program.py", "typed_program.py"]  # programs, not tests
 
-# no deadline: the first example of a shape is compiled
+# no deadline, because the first example of a shape compiles
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
 hypothesis.settings.load_profile("default")
 jax.config.update("jax_enable_x64", True)
-# A shell lets what it runs in the background ignore Ctrl-C, and so would all that the tests start and interrupt.
+# A shell makes its background jobs ignore Ctrl-C, and the processes that the tests interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def same(a, b):
-    """The same structure, dtypes and bits."""
+    """Return whether two pytrees of the same structure have equal dtypes and bits."""
     assert jax.tree.structure(a) == jax.tree.structure(b)
     leaves = [[np.asarray(leaf) for leaf in jax.tree.leaves(tree)] for tree in (a, b)]
     return all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves))
@@ -37,16 +37,16 @@ def same(a, b):
 
 @pytest.fixture(scope="module")
 def compiled_quickly():
-    """XLA without its optimisations: the same operations, for tests that compile more than they compute."""
+    """Compile without XLA's optimisations, for tests that spend more time compiling than computing."""
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # compiled code is kept without regard to that
+    jax.clear_caches()  # JAX's caches ignore this option
 
 
 @pytest.fixture
 def poisson():
-    """The paper's problem with its points, and a small network: (model, params, problem, points)."""
+    """The paper's Poisson problem with points and a small network: (model, params, problem, points)."""
     problem = pn.problems.Poisson1D(a=4)
     points = problem.points(10)
     model = pn.MLP(width=12, **pn.normalization(points["r"]))
@@ -55,7 +55,7 @@ def poisson():
 
 @pytest.fixture
 def wave():
-    """The wave equation and a two-layer network: (model, params, problem, points)."""
+    """The wave equation with points and a network of two hidden layers: (model, params, problem, points)."""
     problem = pn.problems.Wave1D()
     points = problem.points(7, jax.random.key(1))
     model = pn.MLP(width=8, depth=2, dim=2, shift=0.5, scale=0.3)
@@ -64,7 +64,7 @@ def wave():
 
 # ---------------------------------------------------------------- the built book in a browser
 
-# html-manager's own validator says this of its own schema, on every page with a widget; any other warning counts.
+# On every page with a widget, html-manager's validator says this of its own schema; any other warning counts.
 HARMLESS = "strict mode: use allowUnionTypes"
 
 
@@ -75,7 +75,7 @@ def browser():
     executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:
         pytest.skip("no Chromium or Chrome is installed")
-    # As root, as in a container, Chromium starts only without its sandbox.
+    # As root, for example in a container, Chromium starts only without its sandbox.
     options = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
         instance = playwright.chromium.launch(executable_path=executable, args=options)
@@ -88,7 +88,7 @@ def complaint(message):
 
 
 def lost(request):
-    return request.failure != "net::ERR_ABORTED"  # given up by the page, as when it leads on to another
+    return request.failure != "net::ERR_ABORTED"  # the page itself cancels requests when it navigates away
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -108,21 +108,24 @@ def site():
 
 @pytest.fixture
 def visit(browser, site):
-    """``visit(page, **context options)``: the loaded page. At the end: no error said, nothing asked of other sites."""
+    """Return ``visit(path, **context options)``, which loads a page.
+
+    Fail at the end if the browser reported an error or the pages requested anything from another site.
+    """
     contexts, errors, requests, roots = [], [], [], [site]
 
     def visit(path, root=site, **options):
         roots.append(root)
         context = browser.new_context(**options)
         contexts.append(context)
-        context.set_default_timeout(120_000)  # ms; the usual 30 s are too few for a page on a machine ten times slower
+        context.set_default_timeout(120_000)  # ms; the default of 30 s is too short on a machine ten times slower
         page = context.new_page()
         page.on("console", lambda message: complaint(message) and errors.append(message.text))
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on("requestfailed", lambda request: lost(request) and errors.append(f"failed: {request.url}"))
         page.on("response", lambda answer: answer.status >= 400 and errors.append(f"{answer.status}: {answer.url}"))
         page.on("request", lambda request: requests.append(request.url))
-        page.goto(f"{root}/{path}")  # until loaded; on a slow machine the network can idle before the page is parsed
+        page.goto(f"{root}/{path}")  # until loaded: on a slow machine the network can be idle before parsing
         page.wait_for_load_state("networkidle")
         return page
 
@@ -134,16 +137,16 @@ def visit(browser, site):
 
 
 def assert_accessible(page, structure=True, contrast=True):
-    """WCAG 2.1 AA, as far as axe-core can tell; its rules on structure, on contrast, or both."""
+    """Check a page against axe-core's rules for WCAG 2.1 AA: those on structure, on contrast, or both."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
-    # Typeset formulas, thousands of boxes that it would look at one by one, are MathJax's own to look after.
+    # Typeset formulas are MathJax's responsibility, and axe would check their thousands of boxes one by one.
     page.evaluate("document.querySelectorAll('mjx-container').forEach(formula => formula.remove())")
     tags = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}
     options = {
         "runOnly": tags if structure else {"type": "rule", "values": ["color-contrast"]},
         "rules": {"color-contrast": {"enabled": contrast}},
         "resultTypes": ["violations"],
-        "preload": False,  # it would fetch styles again, which a page from a file cannot
+        "preload": False,  # preloading fetches the styles again, which a page opened from a file cannot
     }
     found = axe.run(page, options=options)
     assert not found.response["violations"], found.generate_report()

@@ -1,4 +1,4 @@
-"""The library's rooms: which may import which, and how long a module and a function may be."""
+"""The library's rooms: which room may import which, and how long modules and functions may be."""
 
 import ast
 import shutil
@@ -10,9 +10,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
-import architecture  # noqa: E402 -- its folder is no package
+import architecture  # noqa: E402 -- its folder is not a package
 
-# Every room may import the foundation; a room that imports another must be named here.
+# Every room may import the foundation; any other import between rooms must be listed here.
 PERMITTED = {
     "__init__": {"operators", "models", "problems", "kernel", "limit", "training", "diagnosis"},
     "__main__": {"experiments", "training"},
@@ -38,7 +38,7 @@ def forbidden(root):
 
 
 def too_long(root):
-    """Modules, and functions without their docstrings, that are longer than allowed."""
+    """Return the modules and functions that are longer than allowed, not counting functions' docstrings."""
     found = []
     for name, file in architecture.modules(root).items():
         text = file.read_text("utf-8")
@@ -57,7 +57,7 @@ def too_long(root):
 
 @pytest.fixture
 def plant(tmp_path):
-    """``plant(file, text)``: a copy of the library with a text added at the end of one of its files."""
+    """``plant(file, text)`` returns the root of a copy of the library with text appended to one of its files."""
     shutil.copytree(ROOT / "pinnntk_lib", tmp_path / "pinnntk_lib")
 
     def planted(file, text):
@@ -134,6 +134,6 @@ def test_the_picture_shows_every_room_and_arrow():
     for room, others in plan.imports.items():
         (row,) = (line for line in table.splitlines() if line.startswith(f"| `{room}` |"))
         assert row.endswith(f"| {', '.join(f'`{other}`' for other in others) or 'none'} |")
-    for a, b in plan.direct:  # an arrow leads down, past no other box of its column
+    for a, b in plan.direct:  # every arrow leads down
         assert plan.floor[a] > plan.floor[b]
     assert len({(plan.floor[room], plan.column[room]) for room in plan.floor}) == len(plan.floor)

@@ -1,4 +1,4 @@
-"""The benchmark's methods compute the same thing; what they take is not tested."""
+"""All methods in the benchmarks compute the same result; their time and memory are not tested."""
 
 import json
 import sys
@@ -37,7 +37,7 @@ def test_all_methods_agree(modules, equation):
 
 @pytest.mark.slow
 def test_all_ways_to_train_take_the_same_steps(monkeypatch):
-    """In double precision, from one start over the same batches."""
+    """In double precision, all loops reach the same parameters from the same initialisation and batches."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import training
 
@@ -50,7 +50,7 @@ def test_all_ways_to_train_take_the_same_steps(monkeypatch):
 
 
 def test_the_recorded_run_is_of_these_cases(modules):
-    """Every case and method of today's benchmark is in the record, and all methods of a case agreed."""
+    """The record has every case and method of the current benchmark, and all methods of a case agreed."""
     cases, run, _ = modules
     record = json.loads((BENCHMARKS.parents[1] / "book/data/benchmarks.json").read_text())
     found = {(cases.Case(**row["case"]), row["method"]): row for row in record["rows"]}
@@ -60,7 +60,7 @@ def test_the_recorded_run_is_of_these_cases(modules):
         ]
         sums = [row["sum"] for row in others if "failed" not in row]
         sums += [found[case, method]["sum"] for method in run.KERNELS]
-        np.testing.assert_allclose(sums, sums[-1], rtol=1e-4)  # in float32, of about n^2 entries
+        np.testing.assert_allclose(sums, sums[-1], rtol=1e-4)  # float32 sums of about n^2 entries
         sums = [found[case, method]["sum"] for method in run.DIAGONALS]
         np.testing.assert_allclose(sums, sums[-1], rtol=1e-4)
     for sweep in cases.SWEEPS.values():

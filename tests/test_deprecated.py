@@ -1,4 +1,4 @@
-"""Former names still work, and warn with the new one."""
+"""Former names still work, with a warning that states the new name."""
 
 import jax
 import numpy as np
@@ -31,7 +31,7 @@ RETURNED = {"max_weight": 7.0, "vmax": 2.0, "labels": "a"}
 def test_a_former_keyword_works_and_warns(message, poisson):
     with pytest.warns(DeprecationWarning, match=message) as caught:
         returned = CALLS[message](poisson)
-    assert [warning.filename for warning in caught] == [__file__]  # where the caller can mend it
+    assert [warning.filename for warning in caught] == [__file__]  # the warning points at the caller's code
     new = message.split("'")[3]
     assert new not in RETURNED or returned == RETURNED[new]
 

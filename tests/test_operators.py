@@ -33,7 +33,7 @@ def test_derivatives_in_three_dimensions(x, y, z):
     s, c, e = np.sin(x), np.cos(x), np.exp(y)
     assert np.allclose(pn.mixed(u, 0, 2)(p), c * e * 3 * z**2)
     assert np.allclose(pn.mixed(u, 0, 2)(p), pn.mixed(u, 2, 0)(p))
-    # sin'' and exp'' cancel; what is left is from z^3
+    # sin'' and exp'' cancel; only the term from z^3 remains
     assert np.allclose(pn.laplacian(u)(p), s * e * 6 * z, atol=1e-12)
 
 

@@ -28,7 +28,7 @@ def test_losses_and_weights_show_the_history(poisson):
         ax = plot(history, plt.figure().gca())
         for line, name in zip(ax.get_lines(), ("u", "r")):
             assert (line.get_ydata() == values[name]).all()
-        # colour is not all that tells them apart
+        # the lines differ in style, not only in colour
         assert len({line.get_linestyle() for line in ax.get_lines()}) == 2
         assert len(ax.get_legend().get_texts()) == 2
 

@@ -13,13 +13,13 @@ def panel(width, rate):
 
 
 def children(widget, kind):
-    """Every widget of a kind inside one, in order."""
+    """Return every widget of a kind inside a widget, in order."""
     inside = getattr(widget, "children", ())
     return ([widget] if isinstance(widget, kind) else []) + [w for child in inside for w in children(child, kind)]
 
 
 def shown(explorer):
-    """The page that is in view, by following the stacks."""
+    """Return the visible page by following the stacks."""
     view = explorer.children[2]
     while isinstance(view, getattr(ipywidgets, "Stack", ())):
         view = view.children[view.selected_index]
@@ -38,7 +38,7 @@ def test_every_pair_has_its_page():
 
 
 def test_without_stacks_the_kernel_turns_the_pages(monkeypatch):
-    """As with ipywidgets 7, on Colab."""
+    """Without stacks, as in ipywidgets 7 on Colab, the kernel updates the page."""
     monkeypatch.delattr(ipywidgets, "Stack", raising=False)
     explorer = widgets.explorer(panel, VALUES)
     width, rate = children(explorer, ipywidgets.SelectionSlider)

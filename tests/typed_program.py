@@ -1,4 +1,4 @@
-"""A user's program, typed strictly: ``make lint`` runs ``mypy --strict`` over it. It is not executed."""
+"""A strictly typed user program, which ``make lint`` checks with ``mypy --strict``. It is not executed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ from pinnntk_lib.training import View
 
 
 class InverseLossWeights:
-    """A weighting of one's own."""
+    """A user-defined weighting."""
 
     def init(self, names: Sequence[str]) -> Any:
         return {}

@@ -1,12 +1,12 @@
-"""Mends what Sphinx and its extensions write that a screen reader cannot read."""
+"""Repairs HTML from Sphinx and its extensions that screen readers cannot read."""
 
 import re
 
 
 def mend(body: str) -> str:
-    # The bibliography: an entry's role is one that browsers have given up; in a list, items are list items.
+    # Browsers no longer support the role that a bibliography entry has. The entries form a list, so make them items.
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
-    # A signature over several lines: a list of definitions with nothing that they define.
+    # A signature over several lines is a definition list without terms.
     return re.sub(
         r'<dl>\n((?:<dd><em class="sig-param">.*?</dd>\n)+)</dl>',
         lambda match: re.sub(

@@ -1,4 +1,4 @@
-"""The directive `architecture`: the library's rooms and the arrows between them, read from its imports and drawn."""
+"""The directive `architecture`, which draws the library's rooms and the imports between them as arrows."""
 
 import ast
 import re
@@ -13,9 +13,9 @@ FRONT, FOUNDATION = "__init__", "foundation"
 
 
 def room_of(module: str) -> str:
-    """The folder or file right below the package that a module belongs to.
+    """Return a module's room: the folder or file directly below the package that contains it.
 
-    Private files there, and the version, are the foundation that every room stands on.
+    Private files there, and the version, form the foundation below all rooms.
     """
     parts = module.split(".")
     name = parts[1] if len(parts) > 1 else FRONT
@@ -24,7 +24,7 @@ def room_of(module: str) -> str:
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """The package's modules by their dotted names."""
+    """Return `{dotted name: file}` for the package's modules."""
     found = {}
     for file in sorted((root / PACKAGE).rglob("*.py")):
         parts = file.relative_to(root).with_suffix("").parts
@@ -33,13 +33,13 @@ def modules(root: Path) -> dict[str, Path]:
 
 
 def imports(root: Path) -> list[tuple[str, str]]:
-    """Every import of one of the package's modules by another, wherever it stands in a file.
+    """Return every import of one of the package's modules by another, wherever it is in the file.
 
     Returns:
-        `[(importing module, imported module)]`. A name imported from a package counts as a module if there is one.
+        `[(importing module, imported module)]`. A name imported from a package counts as a module if it is one.
 
     Raises:
-        ValueError: if an import is relative, and so hides what it imports.
+        ValueError: if an import is relative, which hides what it imports.
     """
     files, found = modules(root), []
     for name, file in files.items():
@@ -60,13 +60,13 @@ def imports(root: Path) -> list[tuple[str, str]]:
 
 
 def arrows(root: Path) -> set[tuple[str, str]]:
-    """`{(importing room, imported room)}`."""
+    """Return `{(importing room, imported room)}`."""
     pairs = {(room_of(a), room_of(b)) for a, b in imports(root)}
     return {(a, b) for a, b in pairs if a != b}
 
 
 def private_imports(root: Path) -> list[tuple[str, str]]:
-    """The imports that reach past another room's front, as `imports` returns them."""
+    """Return the imports that bypass another room's front, in the form of `imports`."""
     return [
         (a, b)
         for a, b in imports(root)
@@ -75,7 +75,7 @@ def private_imports(root: Path) -> list[tuple[str, str]]:
 
 
 def summary(root: Path, room: str) -> str:
-    """The first sentence of a room's docstring, as Markdown."""
+    """Return the first sentence of a room's docstring, as Markdown."""
     file = root / PACKAGE / room
     file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
     text = ast.get_docstring(ast.parse(file.read_text("utf-8")))
@@ -86,13 +86,13 @@ def summary(root: Path, room: str) -> str:
 
 
 class Plan:
-    """Where each room stands in the picture, the front and the foundation apart.
+    """The position of each room in the picture, except the front and the foundation.
 
     Attributes:
         imports: `{room: the rooms it imports}`.
-        direct: the arrows that do not follow from others.
+        direct: the arrows that are not implied by others.
         floor: `{room: number of floors below it}`.
-        column: `{room: its column}`; each column is a chain of arrows, the longest first.
+        column: `{room: its column}`. The rooms of a chain of arrows share a column; the longest chain comes first.
     """
 
     def __init__(self, root: Path):
@@ -135,7 +135,7 @@ class Plan:
             )
 
     def _longest_chain(self):
-        """The longest chain of direct arrows through rooms that have no column yet."""
+        """Return the longest chain of direct arrows through rooms without a column."""
         longest = {}
         for room in sorted(self.floor, key=self.floor.__getitem__):
             if room not in self.column:
@@ -150,9 +150,9 @@ WIDE, HIGH, COLUMN, FLOOR, EDGE = 104, 34, 136, 66, 8
 
 
 def svg(root: Path) -> str:
-    """The picture: the front above, the foundation below, rooms between, and an arrow from each to what it imports.
+    """Return the picture as SVG: the front at the top, the rooms, the foundation, and arrows for the imports.
 
-    An arrow that follows from others is left out: the table has them all.
+    Arrows implied by others are left out; the table has them all.
     """
     plan = Plan(root)
     top = max(plan.floor.values())
@@ -192,7 +192,7 @@ def svg(root: Path) -> str:
 
 
 def table(root: Path) -> str:
-    """Each room, what it is, and what it imports, as a table in Markdown."""
+    """Return a Markdown table of the rooms, what they are and what they import."""
     plan = Plan(root)
     rows = ["| Room | What it is | Imports |", "| --- | --- | --- |"]
     for room in sorted(plan.floor, key=lambda r: (-plan.floor[r], r)):

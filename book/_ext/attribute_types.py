@@ -8,7 +8,7 @@ import re
 
 
 def shorten(line: str) -> str:
-    """The line of a docstring without module names, if it declares an attribute's type."""
+    """Return a docstring line, without module names if it declares an attribute's type."""
     if not line.lstrip().startswith(":vartype "):
         return line
     return re.sub(r"\b(?:[a-z_]\w*\.)+(?=\w)", "", line)
@@ -18,5 +18,6 @@ def setup(app):
     def mend(app, what, name, thing, options, lines):
         lines[:] = map(shorten, lines)
 
-    app.connect("autodoc-process-docstring", mend, priority=900)  # after Napoleon
+    # After Napoleon, which writes these lines.
+    app.connect("autodoc-process-docstring", mend, priority=900)
     return {"parallel_read_safe": True}

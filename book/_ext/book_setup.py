@@ -1,4 +1,4 @@
-"""What the book's build needs and Jupyter Book does not do."""
+"""Steps of the book's build that Jupyter Book lacks."""
 
 import ast
 import io
@@ -16,7 +16,7 @@ from jupyter_cache.base import CacheBundleIn
 
 
 def versions(root: Path) -> list[str]:
-    """The locked versions of what the library runs on; those of tools change no output."""
+    """Return the locked versions of the library's dependencies; the versions of tools change no output."""
     project = tomllib.loads((root / "pyproject.toml").read_text("utf-8"))
     names = [
         re.match(r"[\w-]+", requirement)[0]
@@ -28,7 +28,7 @@ def versions(root: Path) -> list[str]:
 
 @cache
 def code_of(text: str) -> str:
-    """Python without docstrings, comments and empty lines, which change no output."""
+    """Return Python code without docstrings, comments and empty lines, which change no output."""
     lines = text.splitlines()
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
@@ -46,8 +46,10 @@ def code_of(text: str) -> str:
 
 
 def digest(root: Path, records: Iterable[str]) -> str:
-    """A digest of what outputs depend on besides a notebook: the library, what it runs on, and the recorded runs that
-    match one of the patterns."""
+    """Return a digest of what outputs depend on besides the notebook.
+
+    This is the library, the versions of its dependencies, and the recorded runs that match one of the patterns.
+    """
     content = sha256("\0".join(versions(root)).encode())
     for file in sorted(root.glob("pinnntk_lib/**/*.*")):
         text = file.read_text("utf-8")
@@ -63,8 +65,11 @@ def digest(root: Path, records: Iterable[str]) -> str:
 
 
 def made_by(root: Path, notebook) -> str:
-    """A digest of all that a notebook's outputs depend on: its code, and the above, of the recorded runs those that
-    the code names, as "data/..." with or without wildcards. `execute.py` stores it."""
+    """Return a digest of all that a notebook's outputs depend on, which `execute.py` stores in the notebook.
+
+    This is the notebook's code, and `digest` with the recorded runs that the code names as "data/...", with or
+    without wildcards.
+    """
     code = "\0".join(
         cell.source for cell in notebook.cells if cell.cell_type == "code"
     )
@@ -73,9 +78,12 @@ def made_by(root: Path, notebook) -> str:
 
 
 def place_cache(app, config):
-    """The cache of executed notebooks is reused while their code is unchanged, whatever it imports: so its place
-    carries the digest. Notebooks whose stored outputs are those of their present code, library and data are put
-    into it as they are, and need no execution."""
+    """Set the folder for the cache of executed notebooks, and add the notebooks with up-to-date outputs to it.
+
+    Jupyter Book reuses a cached notebook while its code is unchanged, whatever the code imports; therefore the
+    folder's name contains the digest. A notebook whose stored outputs were made by its present code, library and data
+    is added as it is and not executed.
+    """
     root = Path(app.srcdir)
     everything = digest(root, ["data/*.json", "data/*.npz"])
     place = str(Path(app.outdir).parent / ".jupyter_cache" / everything)
@@ -89,7 +97,7 @@ def place_cache(app, config):
 
 
 def drop_thebe(app, page, template, context, doctree):
-    """Live code by Thebe is not used, and its script is put on each page twice, which is an error in the console."""
+    """Drop Thebe's script: the book has no live code, and loading it twice, as each page would, is a console error."""
     context["script_files"] = [
         script
         for script in context.get("script_files", [])

@@ -1,6 +1,7 @@
-"""The address of the published repository, which stands in no file: whoever publishes the book gives it, as the
-environment variable REPOSITORY. With it, chapters get a button that opens them on Colab, and their first cell knows
-where to find the library there.
+"""Adds the address of the published repository to the book.
+
+No file contains the address: whoever publishes the book sets it in the environment variable REPOSITORY. Chapters then
+have a button that opens them on Colab, and their first cell knows where to fetch the library.
 
 REPOSITORY=https://github.com/me/my-fork python book/_ext/colab.py book/*.ipynb    (in a copy: it changes them in place)
 """
@@ -10,7 +11,7 @@ import re
 import sys
 from pathlib import Path
 
-# Deployment fills the address in on this branch, whose library, notebooks and recorded runs are of one version.
+# Deployment fills in the address on this branch. Its library, notebooks and recorded runs are of the same version.
 BRANCH = "colab"
 PLACEHOLDER = "https://github.com/OWNER/REPOSITORY"
 FIRST_CELL = f"""\
@@ -27,10 +28,10 @@ if os.path.isdir("pinnntk/book"):
 
 
 def repository() -> str | None:
-    """The address, if one was given.
+    """Return the address, or None if none is set.
 
     Raises:
-        ValueError: if it is not that of a repository on GitHub, the only one whose notebooks Colab opens.
+        ValueError: if it is not the address of a repository on GitHub, the only host whose notebooks Colab opens.
     """
     address = os.environ.get("REPOSITORY", "").rstrip("/")
     if not address:
@@ -44,7 +45,7 @@ def repository() -> str | None:
 
 
 def fill(path: Path, address: str):
-    """Puts the address into a notebook."""
+    """Write the address into a notebook."""
     text = path.read_text("utf-8")
     path.write_text(text.replace(PLACEHOLDER, address), "utf-8")
 

@@ -1,5 +1,7 @@
-"""The lab's modules and the libraries they use, as one script: a page opened from a file can load neither modules nor
-workers from other files."""
+"""Bundles the lab's modules and the libraries they use into one script.
+
+A page opened from a file can load neither modules nor workers from other files.
+"""
 
 import json
 import re
@@ -14,14 +16,14 @@ LICENCES = (
 
 
 def plain(module: Path) -> str:
-    """A module's text as part of a longer script: without its imports, and nothing is exported."""
+    """Return a module's text as part of a longer script, without imports and exports."""
     text = module.read_text("utf-8")
     text = re.sub(r"^import [^;]*;.*\n", "", text, flags=re.MULTILINE)
     return re.sub(r"^export ", "", text, flags=re.MULTILINE)
 
 
 def training(root: Path) -> str:
-    """What trains, with its library: no browser is needed."""
+    """Return the modules that train, and the library they use. They need no browser."""
     library = (root / VENDOR / "ml-matrix/matrix.umd.js").read_text("utf-8")
     library = re.sub(r"^//# sourceMappingURL.*$", "", library, flags=re.M)
     modules = [
@@ -33,7 +35,7 @@ def training(root: Path) -> str:
 
 
 def script(root: Path) -> str:
-    """All of the lab."""
+    """Return the script of the whole lab."""
     worker = training(root) + plain(root / LAB / "worker.mjs")
     plots = (root / VENDOR / "uplot/uPlot.iife.min.js").read_text("utf-8")
     lab = plain(root / LAB / "lab.mjs")
@@ -42,7 +44,7 @@ def script(root: Path) -> str:
 
 
 def write(app, config):
-    """The script, where Sphinx will copy it from, in place of the modules."""
+    """Write the script to a folder that Sphinx copies, and exclude the modules."""
     made = Path(app.outdir).parent / "lab"
     (made / "lab").mkdir(parents=True, exist_ok=True)
     (made / "lab/lab.js").write_text(script(Path(app.srcdir)), "utf-8")

@@ -1,25 +1,25 @@
-"""Takes out of the built site what no page asks for: half of its size, and half of what a first page loads."""
+"""Removes from the built site what no page uses: half of its size, and half of what the first page loads."""
 
 import re
 from pathlib import Path
 
 import nbformat
 
-# Source maps, the theme's translations of its labels, fonts in a format that only old browsers read.
+# Source maps, translations of the theme's labels, and fonts in a format that only old browsers need.
 UNUSED = (
     "_static/**/*.map",
     "_static/locales/**/*",
     "_static/vendor/fontawesome/webfonts/*.ttf",
 )
 ICON_SCRIPT = "_static/scripts/fontawesome.js"
-# `house: [width, height, [other names], "code point", "path"],`, the path of a two-coloured icon being two
+# `house: [width, height, [other names], "code point", "path"],`; two-coloured icons have two paths
 ICON = re.compile(
     r'"?([\w-]+)"?:\[\d+,\d+,\[([^\]]*)\],"\w*",(?:"[^"]*"|\[[^\]]*\])\],?'
 )
 
 
 def used_icons(site: Path) -> set[str]:
-    """The icons that the pages and the theme's other scripts name."""
+    """Return the icons that the pages and the theme's other scripts name."""
     files = [*site.rglob("*.html"), *site.glob("_static/*.js")]
     files += [
         script
@@ -33,7 +33,7 @@ def used_icons(site: Path) -> set[str]:
 
 
 def only(icons: set[str], script: str) -> str:
-    """The icons' script with these icons alone, under any of their names."""
+    """Return the icons' script reduced to these icons, under any of their names."""
 
     def keep(match):
         others = re.findall(r'"([\w-]+)"', match[2])
@@ -43,7 +43,7 @@ def only(icons: set[str], script: str) -> str:
 
 
 def clear(path: Path):
-    """A notebook to be downloaded, without its outputs: the page has them."""
+    """Remove the outputs from a notebook for download; the page has them."""
     notebook = nbformat.read(path, as_version=4)
     for cell in notebook.cells:
         if cell.cell_type == "code":

@@ -1,5 +1,7 @@
-"""The directives `executions` and `recorded-runs`: tables of when, where, how long and on what versions the notebooks
-were executed and the longer runs were made, from the records themselves."""
+"""The directives `executions` and `recorded-runs`, which tabulate the notebooks' executions and the longer runs.
+
+The tables show when, where, for how long and with which versions; they come from the records themselves.
+"""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +22,7 @@ def load(path: Path) -> dict:
 
 
 def on(record: dict) -> str:
-    """The machine and the versions."""
+    """Return the machine and the versions."""
     machine, known = record["machine"], record["versions"]
     if not isinstance(machine, str):
         machine = f"{machine['cpu']}, {machine['cores']} cores"
@@ -31,7 +33,7 @@ def on(record: dict) -> str:
 
 
 def lasted(record: dict) -> str:
-    """How long it took, where the record says so."""
+    """Return how long it took, or "not noted" if the record does not say."""
     if "sessions" in record:
         seconds = sum(session["seconds"] for session in record["sessions"])
     elif "minutes" in record:

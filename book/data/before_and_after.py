@@ -1,4 +1,4 @@
-"""Draws the README's picture: the paper's Poisson problem (a = 4, width 100, seed 0), plain and with Algorithm 1.
+"""Draws the README's picture: the paper's Poisson problem (a = 4, width 100, seed 0) without and with Algorithm 1.
 
 python book/data/before_and_after.py
 """

@@ -1,11 +1,11 @@
-"""Records a DeepXDE model, on its JAX backend, trained with equal weights and with Algorithm 1's.
+"""Trains a DeepXDE model, on its JAX backend, with equal weights and with those of Algorithm 1, and records both runs.
 
     pip install deepxde
     python book/data/deepxde_weights.py
 
-writes ``deepxde-weights.json`` beside this file. The problem is that of chapter 11, Helmholtz' equation with one wave
-by four. DeepXDE compiles the weights into its training step, so each change of them is a ``compile``, which also starts
-Adam's moments anew; it is done for both runs alike.
+writes ``deepxde-weights.json`` beside this file. The problem is that of chapter 11, the Helmholtz equation with one
+wave by four. DeepXDE compiles the weights into its training step, so each change of weights needs a ``compile``, which
+also resets Adam's moments. Both runs do this.
 """
 
 import json
@@ -61,7 +61,7 @@ OPERATORS = {
 
 
 def algorithm_1(model):
-    """The weights for DeepXDE's ``loss_weights``, from its model as it is."""
+    """Return the weights for DeepXDE's ``loss_weights``, at the model's present parameters."""
 
     def apply(params, x):
         return model.net.apply(params, x[None])[0, 0]

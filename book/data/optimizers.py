@@ -1,11 +1,11 @@
-"""Records what each optimiser reaches in the same time, on the paper's Poisson problem and on its wave equation.
+"""Records the error that each optimiser reaches in equal time, on the paper's Poisson problem and wave equation.
 
     python book/data/optimizers.py
 
-writes ``optimizers.json`` beside this file. Everything is in double precision and the time is that of training alone,
-without compilation and without the measurement of errors. The Poisson problem is the paper's (a = 4, width 100, 100
-points a condition). For the wave equation the network has three layers of 100 and a fixed lattice of 600 points inside
-(all optimisers have the same points).
+writes ``optimizers.json`` beside this file. Everything is in double precision. The time is that of training alone,
+without compilation and the measurement of errors. The Poisson problem is the paper's (a = 4, width 100, 100 points per
+condition). For the wave equation, the network has three layers of 100 and the points inside are a fixed lattice of 600,
+the same for all optimisers.
 """
 
 import functools
@@ -25,10 +25,10 @@ jax.config.update("jax_enable_x64", True)
 
 SECONDS = {"Poisson, a = 4": 20, "wave equation": 300}
 SEEDS = {"Poisson, a = 4": 3, "wave equation": 1}
-MOMENTS = 25  # at which the error is measured, from a hundredth of the time to all of it
+MOMENTS = 25  # number of error measurements, from a hundredth of the time to all of it
 
 
-@functools.cache  # the same objects for all seeds, so that all share what is compiled
+@functools.cache  # the same objects for all seeds, so that they share compiled code
 def setting(name):
     if name == "wave equation":
         problem = pn.problems.Wave1D()
@@ -45,7 +45,7 @@ def setting(name):
 
 @functools.cache
 def methods(name):
-    """``{name: (optimiser, weights, steps a call)}``: calls take a few hundredths of a second or more."""
+    """Return ``{name: (optimiser, weights, steps per call)}``; a call takes a few hundredths of a second or more."""
     poisson = name.startswith("Poisson")
     adam = optax.adam(optax.exponential_decay(1e-3, 2000, 0.9))
     few = 2000 if poisson else 100
@@ -67,7 +67,7 @@ def methods(name):
 
 
 def trained(name, method, seed):
-    """The steps, seconds and errors of one run: as many calls of a few steps as the time allows."""
+    """Return the steps, seconds and errors of one run, with as many calls as the time allows."""
     problem, points, model = setting(name)
     optimizer, weights, stride = methods(name)[method]
     params = model.init(jax.random.key(seed))
@@ -88,7 +88,7 @@ def trained(name, method, seed):
             **options,
         )
 
-    # twice, so that nothing is compiled once the clock runs
+    # two calls before the timing starts, which compile everything
     further(further(None, stride), 2 * stride)
     moments = np.geomspace(SECONDS[name] / 100, SECONDS[name], MOMENTS)
     rows, spent, result = [], 0.0, None

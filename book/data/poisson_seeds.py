@@ -2,7 +2,7 @@
 
     python book/data/poisson_seeds.py 100
 
-writes ``poisson-seeds.json`` beside this file, with the command, the versions, the machine and the time it took.
+writes ``poisson-seeds.json`` beside this file, with the command, the versions, the machine and the time taken.
 """
 
 import json

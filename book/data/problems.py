@@ -1,10 +1,11 @@
-"""Records how long kernel descent takes to a stated error on each problem beyond the paper.
+"""Records how long kernel descent takes to reach a stated error on each problem beyond the paper.
 
-    python book/data/problems.py            (all of them, and the record)
-    python book/data/problems.py NAME ...   (these, to try them: nothing is written)
+    python book/data/problems.py            (all problems; writes the record)
+    python book/data/problems.py NAME ...   (only these, to try them; writes nothing)
 
-writes ``problems.json`` beside this file. Everything is in double precision. Networks are fully connected ones of the
-library, normalised; points are a fixed lattice or, where that would be overfitted, fresh ones each step.
+The record is ``problems.json`` beside this file. Everything is in double precision. The networks are the library's
+fully connected ones, normalised. The points are a fixed lattice or, where the network would overfit it, drawn anew at
+each step.
 """
 
 import functools
@@ -27,15 +28,16 @@ STRIDE = 5
 
 
 class Setting(NamedTuple):
-    """How a problem is trained, and to which error.
+    """How to train on a problem, and to which error.
 
     Attributes:
-        aim: the relative L2 error.
-        width, depth: of the network.
-        sizes: points of each condition.
-        fresh: whether each step has new random points, rather than one lattice for all of them.
-        crowding: the power p of x -> sign(x) |x|^p that moves points inside towards x = 0, if the solution is steep there.
-        most: steps after which a run is given up.
+        aim: the relative L2 error to reach.
+        width, depth: width and depth of the network.
+        sizes: number of points of each condition.
+        fresh: whether each step draws new random points, instead of one lattice for all steps.
+        crowding: the power p of x -> sign(x) |x|^p. If p > 1, it moves the points inside towards x = 0, for solutions
+            that are steep there.
+        most: maximum number of steps.
     """
 
     aim: float
@@ -62,10 +64,10 @@ SETTINGS = {
 
 
 def network(name, setting, problem):
-    """``(apply, init)``: the network, and what a problem needs around it."""
+    """Return ``(apply, init)`` of the network, with what the problem needs around it."""
     width, depth = setting.width, setting.depth
     if name == "AllenCahn1D":
-        # a circle in place of the interval: periodic, whatever the weights
+        # the interval becomes a circle, so the network is periodic for all parameters
         model = pn.MLP(
             width, depth, 3, shift=(0.5, 0, 0), scale=(0.3, 0.7, 0.7)
         )
@@ -100,7 +102,7 @@ def network(name, setting, problem):
 
 
 def points_of(setting, problem):
-    """A lattice, or a function that draws points; crowded around x = 0 as the setting has it."""
+    """Return a lattice, or a function that draws points; both crowd towards x = 0 as the setting says."""
     end, power = problem.upper[1], setting.crowding
 
     def crowded(points):
@@ -113,9 +115,9 @@ def points_of(setting, problem):
     return crowded(problem.points(setting.sizes))
 
 
-@functools.cache  # the same objects for all seeds, so that all share what is compiled
+@functools.cache  # the same objects for all seeds, so that they share compiled code
 def case(name):
-    """``(problem, apply, init, points)``."""
+    """Return ``(problem, apply, init, points)``."""
     setting, problem = SETTINGS[name], getattr(pn.problems, name)()
     points = points_of(setting, problem)
     return problem, *network(name, setting, problem), points

@@ -1,4 +1,4 @@
-"""What the scripts beside this file share: kernel descent until an error is reached, timed."""
+"""Shared by the scripts beside this file: timed kernel descent until an error is reached."""
 
 import time
 
@@ -6,12 +6,12 @@ import jax
 
 import pinnntk_lib as pn
 
-# one object, so that seeds share what is compiled
+# one object, so that all seeds share compiled code
 OPTIMIZER = pn.kernel_gradient_descent()
 
 
 def relative_error(apply, problem, side):
-    """``params -> relative L2 error`` on a grid of ``side`` points a side, compiled."""
+    """Return the compiled function ``params -> relative L2 error`` on a grid of ``side`` points per side."""
     x = problem.grid(side)
     exact = problem.exact(x)
 
@@ -24,18 +24,18 @@ def relative_error(apply, problem, side):
 
 
 def reach(aim, most, stride, apply, params, problem, points, key=None):
-    """Trains by ``pn.kernel_gradient_descent`` until the relative error falls below ``aim``, or ``most`` steps.
+    """Train by ``pn.kernel_gradient_descent`` until the relative error is below ``aim``, or for ``most`` steps.
 
-    The time is that of training alone, without compilation and without the measurement of errors.
+    The time is that of training alone, without compilation and the measurement of errors.
 
     Args:
-        aim: the relative L2 error, on a grid of 100 points a side.
-        most: steps.
-        stride: steps between two measurements.
+        aim: the relative L2 error to reach, on a grid of 100 points per side.
+        most: maximum number of steps.
+        stride: number of steps between two measurements.
         apply, params, problem, points, key: as for ``pn.train``.
 
     Returns:
-        ``{"step": [...], "seconds": [...], "error": [...]}``, a row every ``stride`` steps.
+        ``{"step": [...], "seconds": [...], "error": [...]}``, with a row every ``stride`` steps.
     """
     error = relative_error(apply, problem, 100)
 
@@ -54,7 +54,7 @@ def reach(aim, most, stride, apply, params, problem, points, key=None):
             resume=result,
         )
 
-    # twice, so that nothing is compiled once the clock runs
+    # two calls before the timing starts, which compile everything
     further(further(None, stride), 2 * stride)
     result, spent, rows = None, 0.0, {"step": [], "seconds": [], "error": []}
     for steps in range(stride, most + 1, stride):

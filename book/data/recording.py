@@ -1,4 +1,4 @@
-"""What the scripts beside this file share: a record of runs over seeds, as JSON beside them."""
+"""Shared by the scripts beside this file: writes a record of runs over seeds as JSON."""
 
 import json
 import time
@@ -14,14 +14,14 @@ def write(
     results: dict,
     arguments: str = "",
 ):
-    """Writes ``SCRIPT-NAME.json`` with hyphens for underscores: how the results were made, and the results.
+    """Write ``SCRIPT-NAME.json``, with hyphens for underscores: how the results were made, and the results.
 
     Args:
         script: the script's ``__file__``.
-        seeds: how many, from 0.
+        seeds: number of seeds, from 0.
         started: ``time.perf_counter()`` at the start.
-        results: what is recorded.
-        arguments: what the command has behind the script's name.
+        results: the results to record.
+        arguments: arguments after the script's name in the command.
     """
     script = Path(script)
     command = f"python book/data/{script.name} {arguments}".rstrip()

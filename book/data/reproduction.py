@@ -1,9 +1,9 @@
-"""Records the paper's Poisson runs whose numbers chapter 9 sets beside those of the paper and of its notebooks.
+"""Records the paper's Poisson runs, which chapter 9 compares with the numbers of the paper and of its notebooks.
 
     python book/data/reproduction.py 10
 
-writes ``reproduction.json`` beside this file: for each experiment a list over the seeds of relative L2 errors (of u
-and of u_xx), first and last losses, and relative changes of the parameters and of K.
+writes ``reproduction.json`` beside this file: for each experiment and seed, the relative L2 errors of u and u_xx, the
+first and last losses, and the relative changes of the parameters and of K.
 """
 
 import sys
@@ -27,7 +27,7 @@ NAMES = (
 
 
 def numbers(name, seed):
-    """What the table needs of one run."""
+    """Return the numbers that the table needs from one run."""
     with tempfile.TemporaryDirectory() as out:
         result = experiments.run(name, seed, out=out, progress=False)
     setting = experiments.EXPERIMENTS[name].setting()

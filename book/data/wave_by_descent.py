@@ -1,11 +1,12 @@
-"""Records how long kernel descent takes to a relative error of 1e-3 on the paper's wave equation, beside Algorithm 1.
+"""Records how long kernel descent takes to reach an error of 1e-3 on the wave equation, compared with Algorithm 1.
 
     python book/data/wave_by_descent.py
 
-writes ``wave-by-descent.json`` beside this file. Kernel descent has a network of three layers of 100, a fixed lattice of
-600 points inside and double precision; the recorded runs of ``wave1d-adaptive`` have three layers of 500 and single
-precision, and end near 3e-3 after 80,000 steps. What such a step takes on this machine is measured before and after, in
-a process of its own. No time includes compilation.
+writes ``wave-by-descent.json`` beside this file. The equation is the paper's; errors are relative L2 errors. Kernel
+descent uses a network with three layers of 100, a fixed lattice of 600 points inside and double precision. The recorded
+runs of ``wave1d-adaptive`` use three layers of 500 and single precision, and end near 3e-3 after 80,000 steps. The time
+of such a step on this machine is measured before and after kernel descent, in a process of its own. No time includes
+compilation.
 """
 
 import json
@@ -21,11 +22,11 @@ import pinnntk_lib as pn
 from pinnntk_lib import experiments
 
 AIM, STRIDE, MOST = 1e-3, 10, 2000
-STEPS = 200  # of wave1d-adaptive
+STEPS = 200  # timed steps of wave1d-adaptive
 
 
 def seconds_a_step():
-    """Of ``wave1d-adaptive``, its weights' computation every 100 steps included."""
+    """Return the seconds per step of ``wave1d-adaptive``, including the update of its weights every 100 steps."""
     setting = experiments.EXPERIMENTS["wave1d-adaptive"].setting()
     params, key = experiments.start_of(setting, 0)
     first = setting.train(params, key, 100, log_every=100, progress=False)
@@ -54,7 +55,7 @@ def elsewhere():
 
 
 def descent():
-    """``{"step": [...], "seconds": [...], "error": [...]}`` until the aim is reached."""
+    """Return ``{"step": [...], "seconds": [...], "error": [...]}`` until the aim is reached."""
     jax.config.update("jax_enable_x64", True)
     problem = pn.problems.Wave1D()
     points = problem.points({"u": 200, "ut": 100, "r": 600})

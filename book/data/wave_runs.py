@@ -3,7 +3,7 @@
     python -m pinnntk_lib run wave1d-adaptive --seed 0 --out runs/wave1d-adaptive-seed0     (half an hour each)
     python book/data/wave_runs.py runs/wave1d-*
 
-writes, beside this file, ``wave1d-NAME-seedN.npz`` for each directory: the history, the eigenvalues of K and of its
+writes ``wave1d-NAME-seedN.npz`` beside this file for each directory: the history, the eigenvalues of K and of its
 blocks at the snapshots, the final field on a grid, and the run's own record as JSON in ``record``.
 """
 
@@ -19,7 +19,7 @@ from pinnntk_lib import experiments
 
 jax.config.update("jax_enable_x64", True)
 
-GRID = 101  # a side, for the field
+GRID = 101  # points per side, for the field
 
 
 def main(directories):

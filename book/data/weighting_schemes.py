@@ -1,9 +1,9 @@
-"""Records what every weighting scheme reaches on the paper's Poisson problem (a = 4, width 100), at equal cost.
+"""Records the error that each weighting scheme reaches, at equal cost, on the paper's Poisson problem.
 
     python book/data/weighting_schemes.py 3
 
-writes ``weighting-schemes.json`` beside this file: relative L2 errors after 40,000 steps of gradient descent (of
-Adam for ``adam``) at several learning rates, null where training diverged.
+writes ``weighting-schemes.json`` beside this file: relative L2 errors after 40,000 steps of gradient descent (of Adam
+for ``adam``) at several learning rates, or null where training diverged. The problem has a = 4, the network width 100.
 """
 
 import sys

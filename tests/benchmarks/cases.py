@@ -1,11 +1,11 @@
-"""The work that is timed: networks, operators and points, without any library but NumPy."""
+"""The benchmark cases: networks, operators and points, defined with NumPy alone."""
 
 import itertools
 from dataclasses import dataclass
 
 import numpy as np
 
-# A condition is a list of (coefficient, axes): the sum of these partial derivatives of u.
+# A condition is a weighted sum of partial derivatives of u, given as (coefficient, axes) pairs.
 VALUE = ((1.0, ()),)
 CONDITIONS = {
     "poisson": {"u": VALUE, "r": ((1.0, (0, 0)),)},
@@ -18,7 +18,7 @@ DIM = {"poisson": 1, "wave": 2, "helmholtz": 2, "laplace3d": 3}
 
 @dataclass(frozen=True)
 class Case:
-    """``n`` points for each condition of an equation; ``depth`` hidden tanh layers of ``width``."""
+    """An equation with ``n`` points per condition; a network of ``depth`` hidden tanh layers of ``width`` neurons."""
 
     equation: str
     depth: int
@@ -34,7 +34,7 @@ class Case:
         return CONDITIONS[self.equation]
 
     def data(self):
-        """``([(W, b) of each layer], points (n, d) of each condition)`` in float64, from one seed."""
+        """Return ``([(W, b) per layer], {condition: points (n, d)})`` in float64, from a fixed seed."""
         rng, d = np.random.default_rng(0), DIM[self.equation]
         sizes = [d, *[self.width] * self.depth, 1]
         layers = [

@@ -1,8 +1,8 @@
-"""How the sharded kernel scales: the same kernel on 1, 2, ... devices of one core each.
+"""Scaling of the sharded kernel: the same kernel on 1, 2, ... devices of one core each.
 
     python tests/benchmarks/devices.py --out book/data/devices.json [--devices 1 2]
 
-Each number of devices has a process of its own, since it is fixed when JAX starts.
+Each number of devices runs in its own process, because JAX fixes the number when it starts.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def measure(devices):
 
     import pinnntk_lib as pn
 
-    # one device needs no mesh, and is faster without: it uses the kernel's symmetry
+    # one device needs no mesh, and is faster without one because it uses the kernel's symmetry
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "points") if devices > 1 else None
     setting = with_jax.apply, *with_jax.setting(CASE, "float32")
 
@@ -52,7 +52,7 @@ def main(arguments):
     rows, versions = [], {}
     for devices in arguments.devices:
         flags = f"--xla_force_host_platform_device_count={devices} --xla_cpu_multi_thread_eigen=false"
-        cores = ",".join(map(str, range(devices)))  # one core a device
+        cores = ",".join(map(str, range(devices)))  # one core per device
         command = ["taskset", "-c", cores, sys.executable, __file__, "--measure", str(devices)]
         run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": flags})
         if run.returncode:

@@ -1,9 +1,9 @@
-"""How fast the lab trains in headless Chromium, how soon its page answers meanwhile, and whether its memory grows.
+"""Training speed of the lab in headless Chromium, its page's response time meanwhile, and the growth of its memory.
 
     python tests/benchmarks/lab.py
 
-needs a built book and Chromium; it takes about three minutes and prints what it finds. Opened from the files, as a
-reader without a server would.
+Needs a built book and Chromium; takes about three minutes. The page is opened from its file, as by a reader without a
+web server.
 """
 
 import os
@@ -18,7 +18,7 @@ from pinnntk_lib import experiments
 
 HTML = Path(__file__).parents[2] / "_build" / "html"
 
-# The longest the page took to answer a key press with a new frame, and the longest gap between two frames.
+# Records the longest delay from a key press to the next frame, and the longest gap between two frames.
 WATCH = """() => {
   window.longest = { frame: 0, answer: 0 };
   let last = performance.now();
@@ -50,7 +50,7 @@ def start(page, query=""):
 
 
 def renderer_memory(session):
-    """Resident megabytes of the pages' processes."""
+    """Return the resident memory of the pages' processes in megabytes."""
     processes = session.send("SystemInfo.getProcessInfo")["processInfo"]
     pages = [process["id"] for process in processes if process["type"] == "renderer"]
     statuses = [Path(f"/proc/{pid}/status").read_text().splitlines() for pid in pages]
@@ -68,8 +68,8 @@ def speed(page, seconds=60):
         rates.append((now[1] - before[1]) / (now[0] - before[0]))
         before = now
     longest = page.evaluate("longest")
-    print(f"steps a second: median {statistics.median(rates):,.0f}, from {min(rates):,.0f} to {max(rates):,.0f}")
-    print(f"longest gap between frames: {longest['frame']:.0f} ms; longest answer to a key: {longest['answer']:.0f} ms")
+    print(f"steps per second: median {statistics.median(rates):,.0f}, from {min(rates):,.0f} to {max(rates):,.0f}")
+    print(f"longest frame gap: {longest['frame']:.0f} ms; longest response to a key: {longest['answer']:.0f} ms")
 
 
 def adaptive(page):

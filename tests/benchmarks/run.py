@@ -1,11 +1,11 @@
-"""Times every way of computing the kernel on the same work, side by side in one run.
+"""Time every method of computing the kernel on the same cases, side by side in one run.
 
     python tests/benchmarks/run.py --out book/data/benchmarks.json
         [--torch PYTHON] [--neural-tangents PYTHON] [--quick]
 
-Each measurement has a process of its own. Memory is the growth of a process's resident set over what it was before
-the call; compiled code comes from a cache, so that the compiler's own memory is not counted. PYTHON is the interpreter
-of an environment that has the other library; without one, that library is left out.
+Each measurement runs in its own process. Memory is the peak of the process's resident set minus its size before the
+call; compiled code comes from a cache, so the compiler's own memory is not counted. PYTHON is the interpreter of an
+environment that has the other library; if it is not given, that library is left out.
 """
 
 import argparse
@@ -30,11 +30,11 @@ KERNELS = ["auto", "structured", "jacobian", "vmap(grad)", "vmap(grad) by leaf"]
 DIAGONALS = ["ntk_diagonal", "vmap(grad) diagonal", "jaxpi diagonal"]
 SWEPT = ["auto", "structured", "jacobian", "vmap(grad)"]
 IMPLEMENTATIONS = ["Jacobian contraction", "NTK-vector products", "structured derivatives", "auto"]
-ROUNDS, SECONDS = 2, 1.5  # processes a measurement (one in sweeps), and at least how long each repeats the call
+ROUNDS, SECONDS = 2, 1.5  # processes per measurement (one in sweeps); minimum seconds of repeated calls in each
 TIMEOUT = 240
 
 
-# ---------------------------------------------------------------- one measurement, in a process of its own
+# ---------------------------------------------------------------- one measurement, in its own process
 
 
 def measure(module, method, case, dtype, memory):
@@ -48,7 +48,7 @@ def measure(module, method, case, dtype, memory):
             "jax_persistent_cache_min_entry_size_bytes": -1,
         }
         for name, value in settings.items():
-            if hasattr(jax.config, name):  # the last one is not known to older JAX
+            if hasattr(jax.config, name):  # older versions of JAX lack the last one
                 jax.config.update(name, value)
     call = library.METHODS[method](case, dtype)
     if memory:
@@ -62,7 +62,7 @@ def measure(module, method, case, dtype, memory):
         start = time.perf_counter()
         library.finished(call())
         seconds.append(time.perf_counter() - start)
-    # what all methods of one kind must agree on
+    # all methods of one kind must agree on the sum
     return {"first": first, "seconds": seconds, "sum": float(abs(result).sum()), "versions": library.VERSIONS}
 
 
@@ -75,7 +75,7 @@ def resident(field):
 
 
 def measured(python, module, method, case, rounds, cache):
-    """``{"seconds", "first", "bytes", "sum"}`` by medians, or ``{"failed": why}``."""
+    """Return ``{"seconds", "first", "bytes", "sum", "versions"}``, seconds as a median, or ``{"failed": why}``."""
 
     def process(memory):
         command = [python, __file__, "--measure", module, method, json.dumps(asdict(case)), str(int(memory))]
@@ -106,7 +106,7 @@ def measured(python, module, method, case, rounds, cache):
 
 
 def machine():
-    # imported here: this program also runs the methods of others, in environments without this library
+    # imported here because --measure also runs in environments without this library
     from pinnntk_lib import experiments
 
     return experiments.machine() | {"python": platform.python_version()}
@@ -128,7 +128,7 @@ def main(arguments):
     if arguments.quick:
         jobs = [(*job[:3], Case(job[3].equation, job[3].depth, 8, 6)) for job in jobs]
         rounds = 1
-    jobs = sorted(dict.fromkeys(jobs), key=lambda job: job[3].name)  # all methods of a case one after the other
+    jobs = sorted(dict.fromkeys(jobs), key=lambda job: job[3].name)  # all methods of a case in succession
     rows, versions = [], {}
     with tempfile.TemporaryDirectory() as cache:
         for python, module, method, case in jobs:

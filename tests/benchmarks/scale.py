@@ -1,10 +1,10 @@
-"""Ten thousand residual points: time and memory of the kernel's diagonal, of its leading eigenvalues and of the kernel.
+"""Time and memory for the kernel, its diagonal and its leading eigenvalues, with up to 10,000 residual points.
 
     python tests/benchmarks/scale.py --out book/data/scale.json
 
-The wave equation's residual for a network of four layers of 256, in single precision. Each measurement has a process of
-its own, whose largest resident memory it is, Python and JAX included; the time is that of one call, compilation for
-this number of points included.
+The condition is the wave equation's residual; the network has four hidden layers of 256 neurons, in single precision.
+Each measurement runs in its own process. Memory is the peak resident memory of this process, including Python and JAX.
+Time is that of one call, including compilation for this number of points.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from cases import Case
 
 WHAT = ("diagonal", "20 eigenvalues", "kernel")
 SIZES = (1_000, 3_000, 10_000)
-MEMORY = 2**28  # bytes that the library may use for intermediate results
+MEMORY = 2**28  # budget for intermediate results, in bytes
 
 
 def measure(what, n):

@@ -1,10 +1,10 @@
-"""A training step of the wave experiment: by this library, written plainly, and with derivatives carried by hand.
+"""Time of a training step of the wave experiment: this library, plain JAX, and hand-written derivative propagation.
 
     python tests/benchmarks/training.py --out book/data/training-speed.json
 
-All take the same steps (3 x 500, 700 fresh points, Adam, float32), turn about in one process; ``plain`` is what one
-would write first, nested derivatives under ``vmap`` and ``grad``, and ``channels`` carries value, first and second
-derivatives through the layers together. ``adaptive`` is the library with Algorithm 1 every 100 steps.
+All methods take the same steps (3 x 500, 700 fresh points, Adam, float32), taking turns in one process. ``plain`` is
+what one would write first: nested derivatives under ``vmap`` and ``grad``. ``channels`` propagates the value and its
+first and second derivatives through the layers together. ``adaptive`` is the library with Algorithm 1 every 100 steps.
 """
 
 import argparse
@@ -36,11 +36,11 @@ def plain_losses(setting, params, points):
 
 
 def channels_losses(setting, params, points):
-    """Of the wave equation: u; u and u_t; u, u_t, u_x, u_tt and u_xx, each through all layers at once."""
+    """Return the losses from u; from u and u_t; and from u, u_t, u_x, u_tt and u_xx, propagated together."""
     shift, scale = (jnp.asarray(values, points["u"].dtype) for values in (setting.model.shift, setting.model.scale))
 
     def dense(layer, channels):
-        """One matrix product for all channels; the bias belongs to the value alone."""
+        """Apply a layer to all channels with one matrix product; the bias is added to the value alone."""
         W, b = layer["W"], layer["b"]
         stacked = jnp.concatenate(channels) @ W.T
         value, *others = jnp.split(stacked, len(channels))
@@ -74,7 +74,7 @@ def channels_losses(setting, params, points):
 
 @partial(jax.jit, static_argnums=(0, 1, 4))
 def descend(setting, losses, params, key, steps):
-    """A compiled training loop, as one would write it with optax."""
+    """Train in a compiled loop, as one would write it with optax."""
 
     def step(i, carry):
         params, state = carry
@@ -87,13 +87,13 @@ def descend(setting, losses, params, key, steps):
 
 
 class Hashable(experiments.Setting):
-    """A setting as a static argument of jit, compared by identity."""
+    """A setting that can be a static argument of jit; compared by identity."""
 
     __hash__, __eq__ = object.__hash__, object.__eq__
 
 
 def methods(steps=STEPS):
-    """``{method: function () -> params}``."""
+    """Return ``{method: function () -> params}``."""
     setting = Hashable(**vars(experiments.EXPERIMENTS["wave1d-adaptive"].setting()))
     params, key = experiments.start_of(setting, 0)
 
@@ -127,7 +127,7 @@ def main(arguments):
         "machine": experiments.machine(),
         "versions": {"jax": jax.__version__, "optax": optax.__version__, "pinnntk_lib": pn.__version__},
         "milliseconds_per_step": {name: round(1e3 * statistics.median(s), 2) for name, s in seconds.items()},
-        # the median of the rounds' ratios: what else the machine does then meets both alike
+        # the median over rounds of the ratio, because other load on the machine affects both methods alike
         "ratios": {
             f"{a}/{b}": round(statistics.median(x / y for x, y in zip(seconds[a], seconds[b])), 3)
             for a, b in pairs.items()

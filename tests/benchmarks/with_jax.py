@@ -1,4 +1,4 @@
-"""The kernel by this library, and by what one would write without it."""
+"""The kernel by this library, and by the code one would write without it."""
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ def operator(terms):
 
 
 def setting(case, dtype):
-    """``(params, {name: operator}, points)``."""
+    """Return ``(params, {name: operator}, points)``."""
     layers, points = jax.tree.map(lambda a: jnp.asarray(a, dtype), case.data())
     return layers, {name: operator(terms) for name, terms in case.conditions.items()}, points
 
@@ -39,7 +39,7 @@ def ours(case, dtype, method):
 
 
 def contraction(case, dtype):
-    """J J^T for the whole Jacobian, by vmap(grad)."""
+    """Form the whole Jacobian by vmap(grad), then J J^T."""
     params, operators, points = setting(case, dtype)
 
     @jax.jit
@@ -55,7 +55,7 @@ def contraction(case, dtype):
 
 
 def contraction_by_leaf(case, dtype):
-    """The same a parameter leaf at a time, so that the compiler need not hold all of J."""
+    """As ``contraction``, but one parameter leaf at a time, so that the compiler need not hold all of J."""
     params, operators, points = setting(case, dtype)
 
     @jax.jit
@@ -78,7 +78,7 @@ def our_diagonal(case, dtype):
 
 
 def gradient_diagonal(case, dtype):
-    """Squared gradients by vmap(grad), summed a leaf at a time."""
+    """Square the gradients from vmap(grad) and sum them, one leaf at a time."""
     params, operators, points = setting(case, dtype)
 
     @jax.jit
@@ -93,7 +93,7 @@ def gradient_diagonal(case, dtype):
 
 
 def jaxpi_diagonal(case, dtype):
-    """As jaxpi does it: the flattened gradient's product with itself, a point at a time under vmap."""
+    """As in jaxpi: the flattened gradient's squared norm at one point, under vmap."""
     params, operators, points = setting(case, dtype)
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""The kernel by all implementations of neural-tangents, in an environment with a JAX that it runs on."""
+"""The kernel by all implementations of neural-tangents, in an environment with a version of JAX that it supports."""
 
 from functools import partial
 
@@ -47,7 +47,7 @@ def kernel(case, dtype, implementation):
 
     of = jax.jit(nt.empirical_ntk_fn(f, trace_axes=(), vmap_axes=0, implementation=implementation))
     n = x.shape[0] * x.shape[1]
-    # (n, n, conditions, conditions), to be in the order of the other methods
+    # from (n, n, conditions, conditions) to the other methods' order
     return lambda: of(x, None, params).transpose(2, 0, 3, 1).reshape(n, n)
 
 

@@ -1,4 +1,4 @@
-"""The kernel by torch.func's recipe: Jacobians by vmap(jacrev), contracted a leaf at a time."""
+"""The kernel by torch.func's recipe: Jacobians by vmap(jacrev), contracted one leaf at a time."""
 
 import torch
 from torch.func import jacrev, jvp, vmap

@@ -1,6 +1,6 @@
-"""The built book in a real browser: what its reader, with no kernel and no other site, finds.
+"""The built book in a real browser, without a Jupyter kernel or requests to other sites.
 
-Needs `make book` and an installed Chromium or Chrome; without either these tests are skipped.
+Needs `make book` and an installed Chromium or Chrome; without either, these tests are skipped.
 """
 
 import gzip
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.browser
 
 PAGES = sorted(f"book/{path.stem}.html" for kind in ("md", "ipynb") for path in ROOT.glob(f"book/*.{kind}"))
 CHAPTER = "book/01-when-pinns-fail.html"
-# pages with a widget, and what its picture and its sliders say with the first at its least value, the second at its
-# largest
+# {page with a widget: (text of its picture, text of its sliders)}, with the first slider at its minimum and the second
+# at its maximum
 WIDGETS = {
     CHAPTER: ("width 10, learning rate 0.1", "Width 10, Learning rate 1e-1"),
     "book/05-infinite-width-during-training.html": ("width 16, learning rate 0.05", "Width 16, Learning rate 5e-2"),
@@ -26,12 +26,12 @@ PICTURE = ".widget-html img:visible"
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize(("width", "schemes"), [(1280, ("light", "dark")), (390, ("dark", "light"))])
 def test_every_page(visit, path, width, schemes):
-    """Opened in one colour scheme, then switched to the other."""
+    """Every page is complete and accessible in one colour scheme and after a switch to the other."""
     page = visit(path, viewport={"width": width, "height": 900}, color_scheme=schemes[0])
     for scheme in schemes:
         switch(page, scheme)
         assert_whole(page, width)
-    # structure does not depend on the colours, nor colours on the width
+    # structure does not depend on the colours, or colours on the width
     assert_accessible(page, structure=width < 1000, contrast=width > 1000)
     if width > 1000:
         switch(page, "light")
@@ -39,7 +39,7 @@ def test_every_page(visit, path, width, schemes):
 
 
 def switch(page, scheme):
-    """Once the colours have stopped changing, which some do for a moment."""
+    """Switch the colour scheme and wait until no colour is still changing."""
     page.emulate_media(color_scheme=scheme)
     page.wait_for_function("scheme => document.documentElement.dataset.theme === scheme", arg=scheme)
     page.evaluate("new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
@@ -47,7 +47,7 @@ def switch(page, scheme):
 
 
 def assert_whole(page, width):
-    """Nothing wider than the screen, nothing missing, nothing that is not typeset."""
+    """Check that nothing is wider than the screen, no picture or icon is missing, and all maths is typeset."""
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     images = page.locator("img:visible")
     for i in range(images.count()):
@@ -55,8 +55,8 @@ def assert_whole(page, width):
         assert images.nth(i).get_attribute("alt")
     assert page.locator("mjx-merror").count() == 0
     assert page.locator("svg[data-icon] path").count() == page.locator("svg[data-icon]").count() > 5
-    assert page.locator("svg .missing").count() == 0  # an icon that the site was built without
-    # typeset, all of it: no dollar or backslash is left in the text outside code
+    assert page.locator("svg .missing").count() == 0  # an icon missing from the built site
+    # no dollar or backslash may be left in the text outside code
     text = page.evaluate("""() => {
         const copy = document.querySelector('article').cloneNode(true);
         copy.querySelectorAll('pre, code, .sig, mjx-container, script').forEach(element => element.remove());
@@ -153,7 +153,7 @@ def test_on_paper_it_is_light_and_unfolded(visit):
 
 
 def test_the_site_is_light(visit):
-    """It fits where bandwidth is dear: 15 MB in all, the first page 1 MB as servers send it."""
+    """For slow connections, the site stays below 15 MB and the first page, compressed, below 1 MB."""
     assert sum(path.stat().st_size for path in HTML.rglob("*") if path.is_file()) < 15e6
     page = visit("book/intro.html")
     urls = page.evaluate("performance.getEntries().map(entry => entry.name).filter(name => name.startsWith('http'))")
@@ -163,12 +163,12 @@ def test_the_site_is_light(visit):
 
 
 def picture(page):
-    """What the visible pictures say they show."""
+    """Return the alternative text of the first visible picture."""
     return page.locator(PICTURE).first.get_attribute("alt")
 
 
 def changed(page, seen):
-    """The picture, once it is one that was not seen before."""
+    """Wait for a picture whose text is not in ``seen``, and return its text."""
     for _ in range(50):
         if picture(page) not in seen:
             return picture(page)

@@ -1,4 +1,4 @@
-"""The lab trains as the library does, number by number, and its page can be used."""
+"""The lab computes the same numbers as the library, and its page is usable."""
 
 import json
 import shutil
@@ -23,7 +23,7 @@ CASES = {
 }
 SCHEMES = {"equal": lambda _: None, "ntk": lambda _: pn.NTKWeights(), "fixed": lambda w: {"u": w, "r": 1.0}}
 
-# What the lab has for settings and initial parameters: at the start and at step 1,000.
+# What the lab computes from settings and initial parameters, at the start and at step 1,000.
 MEASURED = """
 function measured(settings, params) {
   const session = new Session(settings, Float64Array.from(params));
@@ -41,7 +41,7 @@ function measured(settings, params) {
 
 @pytest.fixture
 def training(monkeypatch):
-    """The text of the lab's modules that train, and of ``measured``."""
+    """The source of the lab's training modules and of ``measured``."""
     monkeypatch.syspath_prepend(ROOT / "book" / "_ext")
     import lab
 
@@ -71,16 +71,16 @@ def measured(request, training):
 
 
 def flat(params):
-    """In the lab's order: W0, b0, W1, b1."""
+    """Return the parameters in the lab's order: W0, b0, W1, b1."""
     return np.concatenate([np.ravel(layer[name]) for layer in params for name in ("W", "b")]).tolist()
 
 
 @cache
 def by_the_library(case):
-    """(parameters, K, history) of a case."""
+    """Return ``(parameters, K, history)`` of a case, computed by the library."""
     settings = CASES[case]
     problem = pn.problems.Poisson1D(settings["a"])
-    # the boundary's two points stand for the paper's hundred: neither losses nor average rates change
+    # two boundary points stand for the paper's hundred: neither the losses nor the average rates change
     points = problem.points({"u": 2, "r": 100})
     model = pn.MLP(settings["width"], **pn.normalization(points["r"]))
     params = model.init(jax.random.key(settings["seed"]))
@@ -174,7 +174,7 @@ def test_an_address_is_an_experiment(visit):
     assert again.get_by_label("width").get_attribute("aria-valuetext") == "500"
     assert again.locator("[name=scheme]").input_value() == "ntk"
     assert again.locator(".pn-lab label b").all_inner_texts()[:3] == ["4", "500", "1.3e-5"]
-    # what makes no sense is left out
+    # invalid values are ignored
     broken = visit(f"{PAGE}?a=99&width=ten&rate=-1&scheme=magic&seed=3")
     assert broken.locator(".pn-lab label b").all_inner_texts()[:3] == ["4", "100", "1.0e-5"]
     assert broken.get_by_label("seed").input_value() == "3"
@@ -194,7 +194,10 @@ def test_divergence_is_said_with_its_bound(visit):
 
 @pytest.mark.browser
 def test_the_bound_of_a_divergence_is_not_measured_in_it(visit):
-    """Step by step, as a slow machine reports: the kernel of weights that blow up would explain nothing."""
+    """The reported bound comes from before the divergence: the kernel of exploding parameters explains nothing.
+
+    The test advances by single steps, as a slow machine does.
+    """
     page = visit(f"{PAGE}?rate=0.01")
     for n in range(1, 5):
         press(page, "One step")
@@ -206,7 +209,7 @@ def test_the_bound_of_a_divergence_is_not_measured_in_it(visit):
 
 @pytest.mark.browser
 def test_a_story_ends_as_the_chapters_say(visit):
-    """The rate may be changed while it runs; seed 0 at 8e-5 is below 1e-2 long before step 40,000."""
+    """With Algorithm 1 at a learning rate of 8e-5, seed 0 reaches an error below 1e-2 long before step 40,000."""
     page = visit(f"{PAGE}?scheme=ntk&rate=8e-5")
     press(page, "Start")
     until(page, lambda: step(page) > 5_000)
@@ -259,7 +262,7 @@ def test_a_reader_who_wants_less_motion_gets_less(visit):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_nothing_keeps_a_reader_out(visit, scheme, width):
-    """While it trains."""
+    """The page is accessible while it trains, in both colour schemes and at both widths."""
     page = visit(PAGE, viewport={"width": width, "height": 900}, color_scheme=scheme)
     press(page, "Start")
     until(page, lambda: step(page) > 100)

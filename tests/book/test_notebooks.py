@@ -1,4 +1,4 @@
-"""The notebooks as regression tests: what keeps those tests honest."""
+"""The notebooks are regression tests; these checks make sure that they test what they should."""
 
 import random
 import re
@@ -15,7 +15,7 @@ BOOK = Path(__file__).parents[2] / "book"
 NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 
 sys.path[:0] = [str(BOOK), str(BOOK / "_ext")]
-import colab  # noqa: E402 -- its folder is no package
+import colab  # noqa: E402 -- its folder is not a package
 import execute  # noqa: E402
 from book_setup import made_by  # noqa: E402
 
@@ -30,7 +30,7 @@ def code_cells(path):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_every_cell_was_executed_in_order(path):
-    # nbval passes over a cell without an execution count
+    # nbval skips a cell without an execution count
     assert [cell.execution_count for cell in code_cells(path)] == list(range(1, len(code_cells(path)) + 1))
 
 
@@ -43,7 +43,7 @@ def test_nothing_is_stored_that_changes_from_run_to_run(path):
 
 @pytest.mark.parametrize("name", ["01-when-pinns-fail", "05-infinite-width-during-training"])
 def test_widgets_are_numbered(name):
-    """Their own names are drawn anew at each run, and would be most of what a reviewer has to read."""
+    """Widgets are renamed to numbers: their random names change in every run and would swamp a review."""
     text = nbformat.writes(read(BOOK / f"{name}.ipynb"))
     names = sorted(set(re.findall(r'"(\w{32})": {', text)))
     assert len(names) > 50
@@ -56,7 +56,7 @@ def test_widgets_are_numbered(name):
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_only_pictures_timings_and_widgets_are_ignored(path):
-    """Each by a marker that says which, on a cell that prints no number."""
+    """A cell whose output is not compared says why in its marker, and prints no number."""
     for cell in code_cells(path):
         if "NBVAL" in cell.source:
             assert re.match(
@@ -105,8 +105,10 @@ def test_an_address_that_colab_cannot_open(monkeypatch):
 
 
 def test_stored_outputs_are_reused_only_for_the_code_that_made_them(tmp_path):
-    """A word of prose changes nothing, nor does one of a docstring, a recorded run that the notebook does not read or a
-    tool's version; a character of code, of the library's or of a run that it reads does, and so does JAX's version."""
+    """The digest depends on the notebook's and the library's code, JAX's version and the recorded runs it reads.
+
+    It does not depend on prose, docstrings, other recorded runs or the versions of tools.
+    """
     for name in ("pinnntk_lib", "book/data"):
         shutil.copytree(BOOK.parent / name, tmp_path / name)
     for name in ("requirements.lock", "pyproject.toml"):
@@ -139,7 +141,7 @@ def test_stored_outputs_are_reused_only_for_the_code_that_made_them(tmp_path):
 
 @pytest.mark.slow
 def test_a_change_of_2_percent_in_a_loss_weight_is_noticed(tmp_path):
-    """The first chapter up to its first numbers, with lambda_u = 1.02: those numbers, and nothing else, must fail."""
+    """With lambda_u = 1.02, the first numbers of the first chapter fail, and nothing before them does."""
     notebook = read(BOOK / "01-when-pinns-fail.ipynb")
     given, changed = 'weights = {"u": 1.0, "r": 1.0}', 'weights = {"u": 1.02, "r": 1.0}'
     (position,) = (i for i, cell in enumerate(notebook.cells) if cell.cell_type == "code" and given in cell.source)

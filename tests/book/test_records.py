@@ -1,4 +1,4 @@
-"""The recorded runs are of today's code: their first steps come out again, and what they claim follows from them."""
+"""The recorded runs belong to the present code: their first steps can be reproduced, and their claims hold."""
 
 import json
 import sys
@@ -14,20 +14,20 @@ from pinnntk_lib import experiments
 DATA = Path(__file__).parents[2] / "book" / "data"
 sys.path.insert(0, str(DATA))
 
-import problems as record_of_problems  # noqa: E402 -- its folder is no package
+import problems as record_of_problems  # noqa: E402 -- its folder is not a package
 
 OF_THE_PAPER = ("Poisson1D", "Wave1D")
 WAVES = sorted(DATA.glob("wave1d-*-seed*.npz"))
 ONE_EACH = list({file.stem.partition("-seed")[0]: file for file in reversed(WAVES)}.values())
 
-# Another processor rounds differently. Moving every initial parameter by one part in 1e7, as much as rounding does,
-# moved the first 200 steps' losses by up to 4e-5.
+# Processors round differently. Changing every initial parameter by one part in 1e7, about the size of a rounding
+# error, changed the losses of the first 200 steps by up to 4e-5.
 TOLERANCE = 1e-3
 
 
 @pytest.fixture
 def single_precision():
-    """As the wave experiment is run."""
+    """Single precision, as in the wave experiment."""
     jax.config.update("jax_enable_x64", False)
     yield
     jax.config.update("jax_enable_x64", True)
@@ -44,7 +44,7 @@ def test_a_record_is_whole(file):
     assert sum(session["seconds"] for session in record["sessions"]) > 60
     x = setting.problem.grid(101)
     error = pn.relative_l2_error(contents["field"].ravel(), setting.problem.exact(x))
-    # the same function on two grids, 101 and 200 a side
+    # the same function on two grids, with 101 and 200 points per side
     np.testing.assert_allclose(error, record["error"], rtol=0.05)
     spectra = contents["spectrum"]
     for step in setting.snapshots:
@@ -52,7 +52,7 @@ def test_a_record_is_whole(file):
         traces = {block: spectra[f"{step}/K_{block}"].sum() for block in setting.kernel_points}
         np.testing.assert_allclose(total, sum(traces.values()), rtol=1e-4)
         if setting.weights is not None and step > 0:
-            # the weights in force at that step, from a batch: within the batches' scatter of those on the grid
+            # the weights at that step come from a random batch, so they scatter around those on the grid
             row = contents["step"].tolist().index(step)
             weights = {block: contents["weights"][block][row] for block in traces}
             np.testing.assert_allclose([*weights.values()], [total / t for t in traces.values()], rtol=0.3)
@@ -79,7 +79,7 @@ def test_every_further_problem_was_trained_to_its_error():
     )
     for name, found in record.items():
         setting = record_of_problems.SETTINGS[name]
-        # the record is of today's settings
+        # the record was made with the present settings
         assert {part: found[part] for part in setting._fields} == setting._asdict()
         assert len(found["ends"]["error"]) == record_of_problems.SEEDS
         assert max(found["ends"]["error"]) < setting.aim

@@ -1,4 +1,4 @@
-"""Diagnoses of problems whose answer is known."""
+"""Diagnoses of problems with known answers."""
 
 import equinox as eqx
 import jax
@@ -21,7 +21,7 @@ def condition(operator):
 
 
 def value(scale):
-    """``scale * u(x)``: its kernel is ``scale**2`` times that of u."""
+    """Return a condition on ``scale * u(x)``, whose kernel is ``scale**2`` times that of u."""
     return condition(lambda u, x: scale * u(x))
 
 
@@ -30,20 +30,22 @@ PARAMS = MODEL.init(jax.random.key(0))
 
 
 @pytest.mark.slow
-@settings(max_examples=15)  # each is traced anew
+@settings(max_examples=15)  # each example is traced again
 @given(
     scales=st.lists(st.floats(-2.0, 2.0), min_size=2, max_size=4),
     order=st.randoms(use_true_random=False),
 )
 def test_blind(scales, order):
-    """Conditions that differ by a factor, under names that say nothing: the ones whose factor squared is a tenth of the
-    largest or less are named, the slowest first; without one it is balanced."""
+    """Of conditions that differ only by a factor, those at least ten times slower than the fastest are named.
+
+    The slowest comes first. If there are none, the verdict is "balanced". The conditions' names carry no hint.
+    """
     names = [chr(ord("a") + i) for i in range(len(scales))]
     order.shuffle(names)
     factors = dict(zip(names, 10.0 ** np.array(scales)))
     ratios = {name: (max(factors.values()) / factor) ** 2 for name, factor in factors.items()}
     if any(abs(ratio / LAG - 1) < 1e-3 for ratio in ratios.values()):
-        return  # on the border
+        return  # too close to the threshold
     problem = pn.Problem({name: value(factor) for name, factor in factors.items()}, (0.0,), (1.0,))
     found = pn.diagnose(MODEL.apply, PARAMS, problem, problem.points(5))
     slow = [name for name in sorted(ratios, key=ratios.get, reverse=True) if ratios[name] > LAG]
@@ -53,12 +55,12 @@ def test_blind(scales, order):
 
 
 def helmholtz(k):
-    """``u_xx + k^2 u = 0``."""
+    """Return the condition ``u_xx + k^2 u = 0``."""
     return condition(lambda u, x: pn.dd(u, 0)(x) + k**2 * u(x))
 
 
-# what lags, known beforehand: the value where a derivative of a steep network or a large factor stands in the residual,
-# the residual where it is small in its units
+# {case: (conditions, scale of the inputs, expected verdict)}. A value lags where the residual has a large factor or
+# derivatives of a steep network; a residual lags where its units make it small.
 KNOWN = {
     "boundary values beside two derivatives": (
         {"g": value(1.0), "f": condition(lambda u, x: pn.dd(u, 0)(x))},
@@ -117,7 +119,7 @@ def test_the_numbers_are_those_of_the_kernel(wave):
         steps = found.steps_to_a_hundredth[name]
         if np.isfinite(steps):
             now, then = theory.losses([0.0, 1e-3 * steps])[name]
-            assert 0.005 < then / now <= 0.0101  # the steps are on a grid of a tenth
+            assert 0.005 < then / now <= 0.0101  # the grid of steps grows by about a tenth
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_the_report_says_what_was_found(poisson):
     found = pn.diagnose(model.apply, params, problem, points, optimizer=1.0, before=None)
     report = str(found)
     assert all(name in report for name in found.K.names)
-    assert "all that float64 can tell" in report  # 16 residuals of a smooth function: the last modes are rounding
+    assert "all that float64 can tell" in report  # smooth residuals: the last modes are rounding error
     assert "the slowest in more than" in report
     assert "it diverges" in report
     assert report.count("\n- ") == len(found.limits) >= 3

@@ -72,7 +72,7 @@ def test_a_diverged_run_leaves_what_came_before(tmp_path, monkeypatch):
 
 
 def test_the_papers_settings():
-    """Against the table of settings, by what the settings do."""
+    """The experiments have the paper's settings. The normalisation and the schedule are checked by their effect."""
     poisson = experiments.EXPERIMENTS["poisson1d-adaptive"].setting()
     assert {name: x.shape for name, x in poisson.points.items()} == {"u": (100, 1), "r": (100, 1)}
     assert (poisson.model.width, poisson.model.depth, poisson.model.parameterization) == (100, 1, "ntk")
@@ -84,7 +84,7 @@ def test_the_papers_settings():
     sample = np.asarray(pn.problems.Wave1D().points(100_000, jax.random.key(1))["r"])
     np.testing.assert_allclose(wave.model.shift, sample.mean(0), rtol=1e-2)
     np.testing.assert_allclose(wave.model.scale, sample.std(0), rtol=1e-2)
-    # of constant gradients, Adam's step is its learning rate
+    # with constant gradients, Adam's step is its learning rate
     state, gradient = wave.optimizer.init(np.float32(0)), np.ones(2001, np.float32)
     _, rates = jax.lax.scan(lambda state, g: wave.optimizer.update(g, state)[::-1], state, gradient)
     rates = -np.asarray(rates)
@@ -115,7 +115,7 @@ def test_an_unknown_experiment(capsys):
 @pytest.mark.slow
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_goes_on(tmp_path, sent):
-    """As a user does it: a command, Ctrl-C (or a scheduler's SIGTERM), and the command with --resume."""
+    """A command stopped by Ctrl-C, or by a scheduler's SIGTERM, continues with --resume to the same result."""
     command = [sys.executable, "-m", "pinnntk_lib", "run", "poisson1d-a1", "--steps", "20000", "--out", str(tmp_path)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while not any((tmp_path / "checkpoints").glob("[0-9]*")):

@@ -1,4 +1,6 @@
-"""Run by test_sharded.py in processes of its own, since the number of devices is fixed when JAX starts.
+"""Checks of the sharded kernels.
+
+test_sharded.py runs them in separate processes, because JAX fixes the number of devices when it starts.
 
 python sharded_program.py              8 simulated devices in this process
 python sharded_program.py ADDRESS N I  4 simulated devices in this process, the I-th of N
@@ -48,7 +50,7 @@ line, grid = jax.sharding.Mesh(devices, "p"), jax.sharding.Mesh(devices.reshape(
 wave, poisson = pn.problems.Wave1D(), pn.problems.Poisson1D()
 deep, wide = pn.MLP(12, 2, 2, shift=0.5, scale=0.3), pn.MLP(30)
 check(wave, deep, {"u": 8, "ut": 8, "r": 16}, "structured", grid, 200_000)
-check(poisson, wide, {"u": 4, "r": 5}, "jacobian", line, 20_000)  # 9 rows: not a multiple of the devices
+check(poisson, wide, {"u": 4, "r": 5}, "jacobian", line, 20_000)  # 9 rows, not a multiple of 8 devices
 if not distributed:  # each takes ten seconds to compile
     check(wave, deep, {"u": 10, "ut": 7, "r": 23}, "auto", line, 2**30)
     check(wave, deep, {"u": 8, "ut": 8, "r": 16}, "structured", line, 2**30, {"u": 3, "ut": 2, "r": 5})

@@ -1,4 +1,4 @@
-"""Structured derivatives against plain automatic differentiation: any model, any operator, any use of a parameter."""
+"""Structured derivatives agree with plain automatic differentiation for any model, operator and use of a parameter."""
 
 import itertools
 import math
@@ -37,7 +37,7 @@ def variable(u, x):
 
 
 def by_hessian(u, x):
-    """Reverse inside forward mode, with a batch of directions."""
+    """Forward-over-reverse mode, with a batch of directions."""
     return jnp.trace(jax.hessian(u)(x)) + u(x) ** 3
 
 
@@ -66,7 +66,7 @@ POINTS = jax.random.uniform(jax.random.key(0), (4, 2), minval=0.1, maxval=0.9)
 
 
 def reference(apply, params, operators, points):
-    """``J J^T`` by nothing but jax.grad."""
+    """Compute ``J J^T`` with jax.grad alone."""
 
     def rows(operator, x):
         gradients = jax.jit(jax.vmap(jax.grad(lambda p, x: operator(lambda y: apply(p, y), x)), (None, 0)))(params, x)
@@ -81,7 +81,7 @@ def relative(a, b):
 
 
 def agrees(apply, params, operators=FEW, tolerance=1e-12, methods=("structured", "auto")):
-    """Both methods and the diagonal agree with the reference; returns the structured kernel's paths."""
+    """Check the kernels and the diagonal against the reference; return the structured kernel's paths by leaf."""
     points = {name: POINTS + 0.01 * i for i, name in enumerate(operators)}
     expected, kernels = reference(apply, params, operators, points), {}
     for method in methods:
@@ -99,14 +99,14 @@ def agrees(apply, params, operators=FEW, tolerance=1e-12, methods=("structured",
     return {path.leaf: path for path in kernels["structured"].paths}
 
 
-# ---------------------------------------------------------------- models that are not ours
+# ---------------------------------------------------------------- models: ours, other libraries', hand-written
 
 
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=pytest.mark.slow) if n == "biharmonic" else n for n in sorted(OPERATORS)]
 )
 def test_our_own(name):
-    # of fourth derivatives, float64's own Jacobian is no better
+    # with fourth derivatives, the plain Jacobian in float64 is no more accurate than this
     tolerance = 1e-11 if name == "biharmonic" else 1e-12
     model = pn.MLP(9, 2, 2, shift=0.5, scale=0.3)
     paths = agrees(model.apply, model.init(jax.random.key(1)), {"value": value, name: OPERATORS[name]}, tolerance)
@@ -116,7 +116,7 @@ def test_our_own(name):
 
 @pytest.mark.parametrize("activation", [jnp.tanh, jax.nn.gelu, jax.nn.softplus, jax.nn.silu])
 def test_equinox(activation):
-    """softplus has a custom derivative rule, which stays in the graph as it is."""
+    """Equinox weights are structured. softplus has a custom derivative rule, which the graph keeps unchanged."""
     eqx = pytest.importorskip("equinox")
     network = eqx.nn.MLP(2, "scalar", 7, 2, activation=activation, key=jax.random.key(0))
     params, static = eqx.partition(network, eqx.is_array)
@@ -148,7 +148,7 @@ def test_flax_nnx():
 
 
 def everything(params, x):
-    """Weight sharing (transposed too), a skip connection, random weight factorisation, Fourier features, embedding."""
+    """Shared weights (also transposed), skip connection, random weight factorisation, Fourier features, embedding."""
     frequencies = jnp.asarray(np.random.default_rng(0).normal(size=(3, 2)))
     phases = 2 * jnp.pi * frequencies @ x
     features = jnp.concatenate([jnp.sin(phases), jnp.cos(phases), params["embedding"][jnp.floor(3 * x[0]).astype(int)]])
@@ -180,7 +180,7 @@ def test_hand_written_with_everything():
 
 
 def test_flat_parameters():
-    """One vector, as SciPy's optimisers want it: its slices are followed like leaves."""
+    """Slices of a single parameter vector, the form SciPy's optimisers need, are treated like leaves."""
     model = pn.MLP(8, 2, 2)
     flat, unravel = jax.flatten_util.ravel_pytree(model.init(jax.random.key(0)))
     operators = {name: OPERATORS[name] for name in ("value", "wave")}
@@ -262,7 +262,7 @@ def test_ways_of_using_a_matrix(use):
 
 
 def test_conditions_that_use_a_leaf_differently():
-    """One condition sees slices of a vector, another all of it; a third nothing: one path for all."""
+    """One condition uses a slice of a vector, the other uses no parameter; the vector still gets a single path."""
     params = {"theta": jax.random.normal(jax.random.key(0), (12,)), "unused": jnp.ones(3)}
 
     def apply(params, x):
@@ -305,7 +305,7 @@ def test_tiny_matrices_and_scales_of_one_number():
 
 
 @pytest.mark.slow
-@settings(max_examples=6)  # each is compiled anew, which takes seconds
+@settings(max_examples=6)  # every example compiles anew, which takes seconds
 @given(
     widths=st.lists(st.integers(1, 7), min_size=1, max_size=3),
     activation=st.sampled_from([jnp.tanh, jnp.sin, jax.lax.erf, jax.nn.gelu]),
@@ -352,7 +352,7 @@ def test_single_precision(names):
 
 
 def test_half_precision_parameters_beside_single():
-    """Leaves of several dtypes: the kernel is in the widest."""
+    """With leaves of several dtypes, the kernel has the widest of them."""
     model = pn.MLP(5, 1, 2)
     params = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), model.init(jax.random.key(0)))
     params[0]["W"] = params[0]["W"].astype(jnp.float64)
@@ -375,19 +375,20 @@ def products(operator, depth=3, dim=2):
 
 
 def test_the_fewest_channels():
-    """A network of 3 hidden layers: in the first one product a derivative, in the last what the operator needs.
+    """In a network with 3 hidden layers, every layer computes only the products that the operator needs.
 
-    In each further layer a Laplacian needs the value, d first derivatives, and one sum of second ones, whatever d.
+    The first layer needs one product for the value and one per first derivative, the last layer a single product. In
+    between, a Laplacian in d dimensions needs the value, d first derivatives and one sum of second derivatives.
     """
     assert products(value)[0] == 4
     for dim in (1, 2, 3, 5):
         assert products(lambda u, x: pn.laplacian(u)(x), dim=dim)[0] == (dim + 1) + 2 * (dim + 2) + 1
     assert products(wave)[0] == 3 + 2 * 4 + 1
-    assert products(heat)[0] == 3 + 2 * 3 + 1  # u_t joins u_xx
+    assert products(heat)[0] == 3 + 2 * 3 + 1  # u_t is added to u_xx
 
 
 def sums_of_products(u, x):
-    """``X Y`` twice: as terms of X times Y, and as terms of Y times X."""
+    """The product ``X Y`` twice, expanded once over the terms of Y and once over the terms of X."""
     a, b, c, e = jnp.sin(u(x)), jnp.cos(u(x)), jnp.exp(x[0]), jnp.tanh(x[0])
     X, Y = c + e, a + b
     return pn.laplacian(u)(x) + pn.d(u, 0)(x) + (a * X + b * X) + (c * Y + e * Y)
@@ -406,12 +407,12 @@ subsets = st.sampled_from([(0, 1), (0,), (1,)])
 @settings(max_examples=200)
 @given(st.lists(st.tuples(st.booleans(), subsets, subsets, st.sampled_from([1.0, -1.0, 2.0])), min_size=1, max_size=5))
 def test_regrouped_arithmetic_is_the_same_arithmetic(groups):
-    """Products of sums, one of the two factors written out, in whole numbers: not even the last digit may differ."""
+    """Regrouping products of sums with one factor expanded keeps their value, exactly so in whole numbers."""
 
     def f(x):
         terms = []
         for swapped, some, others, c in groups:
-            a, b = (x[2:], x[:2]) if swapped else (x[:2], x[2:])  # of a list: no operations
+            a, b = (x[2:], x[:2]) if swapped else (x[:2], x[2:])  # slices of a list add no operations
             factor = reduce(add, [b[i] for i in others])
             terms += [c * (a[i] * factor) for i in some]
         return reduce(add, terms)
@@ -425,7 +426,7 @@ def test_regrouped_arithmetic_is_the_same_arithmetic(groups):
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_deep_network(monkeypatch, deep):
-    """One too deep to be regrouped by recursion has a longer graph, and as right a one."""
+    """A network too deep for recursive regrouping gets a longer graph, but a correct one."""
     if deep:
         monkeypatch.setattr(
             "pinnntk_lib.kernel._trace.regrouped", lambda builder: (_ for _ in ()).throw(RecursionError)
@@ -443,7 +444,7 @@ def test_a_deep_network(monkeypatch, deep):
 
 
 def test_constants_that_are_no_factors():
-    """Zero, infinity and NaN as factors stay where they are."""
+    """Zero, infinity and NaN are not extracted as constant factors."""
     for factor in (0.0, jnp.inf, jnp.nan):
         graph = trace(lambda x, k=factor: jnp.sum(x * k) + jnp.sum(x), jnp.ones(3))
         np.testing.assert_array_equal(graph.run([jnp.ones(3)])[0][0], 3 * factor + 3)

@@ -14,7 +14,7 @@ def relative(a, b):
     return np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(b)).max()
 
 
-PROBLEM, MODEL = pn.problems.Wave1D(), pn.MLP(width=8, depth=2, dim=2)  # one object: compiled once
+PROBLEM, MODEL = pn.problems.Wave1D(), pn.MLP(width=8, depth=2, dim=2)  # shared, to compile only once
 
 
 @given(seed=st.integers(0, 2**31 - 1))
@@ -47,7 +47,7 @@ def test_eigenpairs(wave):
 
 
 def test_where_the_kernel_would_not_fit():
-    """20,000 points a condition: K would take 12.8 GB in float64. Poisson's kernel falls off quickly."""
+    """With 20,000 points per condition, K would take 12.8 GB in float64. Its eigenvalues decay quickly."""
     problem = pn.problems.Poisson1D(a=4)
     points = problem.points(20_000)
     model = pn.MLP(20, **pn.normalization(points["r"]))
@@ -55,7 +55,7 @@ def test_where_the_kernel_would_not_fit():
     values, vectors = pn.ntk_eigenpairs(model.apply, params, problem, points, 3, jax.random.key(0))
     residuals = pn.ntk_vector_product(model.apply, params, problem, points, jnp.asarray(vectors)) - vectors * values
     assert np.linalg.norm(residuals, axis=0).max() < 1e-10 * values[0]
-    # the eigenvalues of K/n tend to those of an integral operator: a coarse set of points has nearly the same
+    # the eigenvalues of K/n converge to those of an integral operator, so far fewer points have nearly the same ones
     coarse = pn.ntk(model.apply, params, problem, problem.points(500)).eigvalsh()[:3]
     assert relative(values / 20_000, coarse / 500) < 1e-2
 

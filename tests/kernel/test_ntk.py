@@ -11,7 +11,7 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def reference(model, params, xb, xr):
-    """K of the Poisson problem for one hidden tanh layer, in NumPy, derivatives by theta written out by hand.
+    """Compute the Poisson problem's K for one hidden tanh layer in NumPy, with hand-written parameter derivatives.
 
     With z = (x - shift)/scale, h = w z + b, u = v.tanh(h)/sqrt(N) + c and s = sqrt(N):
     u_xx = (1/s) sum_k v_k t''(h_k) (w_k/scale)^2.
@@ -50,14 +50,14 @@ def test_against_the_closed_form(width, seed):
     params = model.init(jax.random.key(seed))
     K, expected = pn.ntk(model.apply, params, problem, points), reference(model, params, points["u"], points["r"])
     assert relative(K.matrix, expected) < 1e-12
-    # block by block: those of u are a ten-thousandth of those of r
+    # block by block, because the entries for u are a ten-thousandth of those for r
     for a in K.names:
         for b in K.names:
             assert relative(K.block(a, b), expected[K.rows(a), K.rows(b)]) < 1e-12
 
 
 @pytest.mark.slow
-@settings(max_examples=5)  # each is compiled anew, which takes seconds
+@settings(max_examples=5)  # every example compiles anew, which takes seconds
 @given(
     width=st.integers(1, 12),
     depth=st.integers(1, 3),
@@ -84,7 +84,7 @@ def test_invariants(width, depth, activation, parameterization, seed, n):
 
 
 def test_it_is_what_a_gradient_step_does(poisson):
-    """d residual / d t = -K D residual under gradient flow: a small step of gradient descent shows K without theory."""
+    """Under gradient flow, d residual / d t = -K D residual; a small gradient step measures the left-hand side."""
     model, params, problem, points = poisson
 
     def residuals(params):
@@ -99,7 +99,7 @@ def test_it_is_what_a_gradient_step_does(poisson):
     back = jax.tree.map(lambda p, g: p + eta * g, params, jax.grad(loss)(params))
     measured = (residuals(moved) - residuals(back)) / (2 * eta)
     predicted = -pn.ntk(model.apply, params, problem, points).matrix @ residuals(params) * 2 / 10
-    # a central difference over a step of 1e-9: rounding of 1e-16 * |r| / eta against a rate of about 1e5
+    # a central difference with a step of 1e-9: a rounding error of 1e-16 * |r| / eta against a rate of about 1e5
     assert relative(measured, predicted) < 1e-6
 
 
@@ -117,7 +117,7 @@ def test_chunks_change_nothing(poisson, method, memory):
 
 @pytest.mark.parametrize("method", ["auto", "structured", pytest.param("jacobian", marks=pytest.mark.slow)])
 def test_chunks_keep_to_the_memory(method):
-    """What XLA reports for two chunks' features, their computation and their block is within the budget."""
+    """The memory that XLA reports for two chunks' features, their computation and their block is within the budget."""
     from pinnntk_lib.kernel import _gram as gram
 
     problem, model = pn.problems.Wave1D(), pn.MLP(width=100, depth=3, dim=2)
@@ -155,7 +155,7 @@ def test_single_precision_within_its_rounding(wave):
 
 
 def test_any_pure_function_is_a_model():
-    """Parameters in a dictionary of odd shapes, shared between layers; operators as plain functions."""
+    """Parameters may be nested dictionaries and shared between layers; operators may be plain functions."""
 
     def apply(params, x):
         h = jnp.tanh(params["w"] * x[0] + params["b"]["inner"])
@@ -199,7 +199,7 @@ def test_two_boundary_points_have_rank_two(poisson):
 
 @pytest.mark.parametrize("method", [pytest.param("structured", marks=pytest.mark.slow), "jacobian"])
 def test_cross_kernel(wave, method):
-    """A block of the kernel of both sets of points; some of the conditions may be left out."""
+    """A cross kernel is an off-diagonal block of the kernel on both sets of points; its columns may omit conditions."""
     model, params, problem, points = wave
     others = problem.points({"u": 3, "ut": 2, "r": 4}, jax.random.key(5))
     both = {name: jnp.concatenate([points[name], others[name]]) for name in points}
@@ -219,7 +219,7 @@ def test_cross_kernel(wave, method):
 
 
 def stokes(u, x):
-    """Velocities u(x)[0], u(x)[1] and pressure u(x)[2]: momentum and incompressibility, of which the model is one."""
+    """Momentum and incompressibility for a single model of the velocity u(x)[0], u(x)[1] and the pressure u(x)[2]."""
     velocity, gradient = lambda i: lambda y: u(y)[i], lambda i: pn.d(lambda y: u(y)[2], i)(x)
     momentum = [-pn.laplacian(velocity(i))(x) + gradient(i) for i in range(2)]
     return jnp.stack([*momentum, pn.d(velocity(0), 0)(x) + pn.d(velocity(1), 1)(x)])
@@ -234,7 +234,7 @@ def three_outputs():
 @pytest.mark.slow
 @pytest.mark.parametrize("method", ["structured", "jacobian"])
 def test_systems(method):
-    """A condition of three outputs is three conditions of one, their rows in another order."""
+    """A condition with several outputs has the rows of as many scalar conditions, in another order."""
     params, apply = three_outputs()
     x = jax.random.uniform(jax.random.key(1), (5, 2))
     conditions = {"flow": pn.System(stokes, 3), "wall": pn.System(lambda u, x: u(x)[:2], 2), "p": lambda u, x: u(x)[2]}
@@ -292,7 +292,7 @@ def test_paths_say_what_became_of_each_leaf(wave):
 
 
 def test_auto_counts_operations():
-    """One hidden layer: Jacobians throughout. Wide hidden layers: factors."""
+    """``auto`` uses Jacobians for one hidden layer or narrow ones, and structured derivatives for several wide ones."""
     problem = pn.problems.Wave1D()
     points = problem.points(50)
     for width, depth, expected in ((100, 1, "jacobian"), (5, 2, "jacobian"), (100, 2, "structured")):

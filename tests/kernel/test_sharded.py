@@ -25,7 +25,7 @@ def test_eight_devices():
 
 @pytest.mark.slow
 def test_two_processes_of_four_devices():
-    """As on two hosts: each process makes the same call, and holds its own rows."""
+    """As on two hosts, each process makes the same call and holds its own rows."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"

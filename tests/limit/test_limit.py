@@ -1,4 +1,4 @@
-"""The kernels at infinite width against closed forms, independent integration, and finite networks."""
+"""The infinite-width kernels agree with closed forms, independent integration and finite networks."""
 
 import math
 
@@ -34,7 +34,7 @@ def wave(u, x):
     return pn.dd(u, 0)(x) - 4.0 * pn.dd(u, 1)(x)
 
 
-# E[phi phi] and E[phi' phi'] (Williams 1997 for erf; the sine's from cos(z - w) and cos(z + w))
+# Closed forms of E[phi phi] and E[phi' phi'] (erf: Williams 1997; sin: from cos(z - w) and cos(z + w))
 CLOSED = {
     "erf": (
         lambda q, p, c: 2 / jnp.pi * jnp.arctan2(2 * c, jnp.sqrt((1 + 2 * q) * (1 + 2 * p) - 4 * c**2)),
@@ -48,7 +48,7 @@ CLOSED = {
 
 
 def closed(model, tangent=True, w=1.0, b=1.0):
-    """The recursion with closed forms."""
+    """Return the kernel by recursion over the layers, with the expectations in closed form."""
     both, slopes = CLOSED[model.activation]
     shift, scale = jnp.array(model.shift), jnp.array(model.scale)
 
@@ -65,7 +65,7 @@ def closed(model, tangent=True, w=1.0, b=1.0):
 
 
 def applied(kernel, operators, points, others=None):
-    """The formula as it stands: every operator applied to both arguments, by nested differentiation."""
+    """Compute the matrix by definition: apply every operator to both arguments by nested differentiation."""
 
     def block(a, b, xs, ys):
         def entry(x, y):
@@ -98,7 +98,7 @@ def test_closed_forms(activation, depth):
 
 @pytest.mark.parametrize("activation", ["erf", "sin"])
 def test_closed_forms_with_normalised_inputs(activation):
-    """Their larger variance makes K_rr a difference of numbers a hundred times as large."""
+    """The larger variance of normalised inputs makes K_rr a difference of numbers a hundred times as large."""
     model = pn.MLP(1, 1, 1, activation, shift=0.5, scale=0.29)
     assert relative(ntk(model, SECOND, X, rtol=1e-14).matrix, applied(closed(model), SECOND, X)) < 3e-12
 
@@ -139,7 +139,7 @@ def test_given_variances():
 
 
 def test_without_biases_at_the_origin():
-    """There a pre-activation has variance zero, which must not be divided by."""
+    """Without biases, the pre-activation at the origin has zero variance; nothing may divide by it."""
     model, points = pn.MLP(1, 1, 1, "sin"), {"u": X["u"], "r": jnp.array([[0.0], [1e-3], [0.5]])}
     K = ntk(model, SECOND, points, bias_variance=0.0, rtol=1e-14)
     assert relative(K.matrix, applied(closed(model, b=0.0), SECOND, points)) < 1e-12
@@ -148,7 +148,7 @@ def test_without_biases_at_the_origin():
 
 
 def test_fourth_derivatives():
-    """With q = 1 + x^2 and so on, E[sin sin] is the difference of two Gaussians, of x - y and x + y."""
+    """With variances 1 + x^2 and 1 + y^2, E[sin sin] is a difference of two Gaussians, in x - y and in x + y."""
     x = X["r"][:, 0]
 
     def eighth(s):
@@ -163,7 +163,7 @@ def test_fourth_derivatives():
 
 
 def by_integration(x, y):
-    """K_uu, K_ur, K_rr of one hidden tanh layer, all N(0, 1): the paper's integrals, by a trapezoidal rule."""
+    """Compute the paper's integrals K_uu, K_ur, K_rr of one hidden tanh layer, all N(0, 1), by the trapezoidal rule."""
     g = np.linspace(-9, 9, 601)
     density = np.exp(-(g**2) / 2) / math.sqrt(2 * math.pi) * (g[1] - g[0])
     w, b = np.meshgrid(g, g, indexing="ij")
@@ -174,7 +174,7 @@ def by_integration(x, y):
         t1 = 1 - t**2
         t2 = -2 * t * t1
         t3 = -2 * t1**2 - 2 * t * t2
-        # of u = v t: by v, by w and b (over v), by the last bias; then of u_xx = v w^2 t''
+        # derivatives of u = v t by v, w, b (these two divided by v) and the last bias; then of u_xx = v w^2 t''
         return (t, x * t1, t1, 1.0), (w**2 * t2, 2 * w * t2 + w**2 * x * t3, w**2 * t3, 0.0)
 
     def inner(f, g):
@@ -195,7 +195,7 @@ def test_tanh_against_integration(x, y):
 
 @pytest.mark.parametrize("activation", ["tanh", jax.nn.gelu, jax.nn.softplus, lambda z: jnp.exp(-(z**2))])
 def test_activations_against_integration(activation):
-    """Odd, even and neither: E[phi(z) phi(w)] by a product rule on z = s, w = rho s + sqrt(1 - rho^2) t."""
+    """Odd, even and other activations. E[phi(z) phi(w)] by a product rule: z = s, w = rho s + sqrt(1 - rho^2) t."""
     model = pn.MLP(1, 1, 1, activation)
     x, y = jnp.array([0.4]), jnp.array([-0.8])
     g = np.linspace(-10, 10, 801)
@@ -209,7 +209,7 @@ def test_activations_against_integration(activation):
     assert np.isclose(nngp(model, {"u": value}, {"u": jnp.stack([x, y])}).matrix[0, 1], expected, rtol=1e-9)
 
 
-# ---------------------------------------------------------------- the two ways of the library
+# ---------------------------------------------------------------- the kernel as a function and as a matrix
 
 
 @pytest.mark.slow
@@ -224,7 +224,7 @@ def test_function_and_matrix_agree(bias_variance):
 
 
 def test_the_function_is_smooth_on_the_diagonal():
-    """Its gradient at x = y is what one gets from nearby, where naive formulas have 0/0."""
+    """At x = y, where naive formulas evaluate 0/0, its derivatives match those at a nearby point."""
     theta, x = ntk_function(pn.MLP(1)), jnp.array([0.3])
     for order in (1, 2):
 
@@ -255,8 +255,8 @@ def test_invariants(depth, activation, seed, memory):
     K = ntk(model, problem, points, memory=memory)
     assert (K.matrix == K.matrix.T).all()
     eigenvalues = K.eigvalsh()
-    assert eigenvalues[-1] > -1e-9 * eigenvalues[0]  # what was cut off may be negative
-    # the NTK is the NNGP's kernel, the last bias's one, and what the layers before add: positive semi-definite
+    assert eigenvalues[-1] > -1e-9 * eigenvalues[0]  # the truncation error may be negative
+    # the NTK is the NNGP kernel, last bias included, plus a positive semi-definite part from the earlier layers
     added = K.matrix - nngp(model, problem, points).matrix
     assert np.linalg.eigvalsh(added)[0] > -1e-9 * eigenvalues[0]
     cross = ntk(model, problem, points, other_points={"u": points["u"], "r": points["r"][:2]})
@@ -269,7 +269,7 @@ def test_invariants(depth, activation, seed, memory):
 
 @pytest.mark.slow
 def test_slope_of_the_distance_to_the_limit():
-    """It falls like width^(-1/2), for depth 1 and 2."""
+    """The distance to the limit falls like width^(-1/2) at depths 1 and 2."""
     problem = pn.problems.Poisson1D()
     points = problem.points(6)
     widths = [32, 128, 512, 2048]
@@ -282,12 +282,12 @@ def test_slope_of_the_distance_to_the_limit():
             K = jax.lax.map(lambda p, m=model: pn.ntk(m.apply, p, problem, points).block("r", "r"), many)
             distances.append(np.linalg.norm(K - limit.block("r", "r"), axis=(1, 2)).mean())
         slope = np.polyfit(np.log(widths), np.log(distances), 1)[0]
-        assert abs(slope + 0.5) < 0.1  # 16 networks a width: a standard error of about 0.03
+        assert abs(slope + 0.5) < 0.1  # 16 networks per width: a standard error of about 0.03
         assert distances[-1] / np.linalg.norm(limit.block("r", "r")) < 0.2
 
 
 def test_variances_as_drawn():
-    """A wide network whose parameters are scaled after the draw."""
+    """The limit with given variances matches a wide network whose parameters are scaled after initialisation."""
     problem, model = pn.problems.Poisson1D(), pn.MLP(2000, 2)
     points = problem.points(4)
     limit = ntk(model, problem, points, weight_variance=1.5, bias_variance=0.4)
@@ -300,7 +300,7 @@ def test_variances_as_drawn():
         pn.ntk(model.apply, drawn(key), problem, points).matrix for key in jax.random.split(jax.random.key(0), 24)
     ]
     mean, error = np.mean(matrices, axis=0), np.std(matrices, axis=0) / math.sqrt(24)
-    # 1/width of bias beside the standard error of the mean
+    # allow a bias of order 1/width on top of the standard error of the mean
     assert (abs(mean - limit.matrix) < 4 * error + 5e-3 * abs(limit.matrix)).all()
 
 
@@ -314,7 +314,7 @@ def test_covariance_of_u_and_its_second_derivative():
 
     sample = jax.lax.map(both, many, batch_size=500)
     expected = nngp(model, SECOND, X).matrix
-    # the standard error of a Gaussian's sample covariance, and some for the heavier tails of width 300
+    # the standard error of a Gaussian sample covariance, with a margin for the heavier tails at width 300
     scale = np.sqrt(np.outer(np.diag(expected), np.diag(expected)))
     assert (abs(np.cov(sample.T) - expected) < 6 / math.sqrt(20_000) * scale).all()
 
@@ -366,7 +366,7 @@ def test_a_system_has_a_row_for_each_output():
     K = ntk(model, {"r": pn.System(gradient, 2)}, points)
     parts = {"x": lambda u, x: pn.d(u, 0)(x), "y": lambda u, x: pn.d(u, 1)(x)}
     apart = ntk(model, parts, dict.fromkeys(parts, points["r"])).matrix
-    order = [0, 2, 1, 3]  # the outputs of a point one after the other
+    order = [0, 2, 1, 3]  # the outputs of each point are adjacent
     assert relative(K.matrix, apart[np.ix_(order, order)]) < 1e-13
 
 

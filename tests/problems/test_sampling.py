@@ -24,7 +24,7 @@ def test_a_minibatch_has_each_point_at_most_once_and_all_are_as_likely():
     r = np.asarray(batches["r"])[..., 0]
     assert all(len(set(batch)) == 8 for batch in r.tolist())
     counts = np.array([(r == x).sum() for x in np.asarray(points["r"])[:, 0]])
-    # 2000 draws of 8 in 20: 800 each, with a standard deviation of 22
+    # 2000 draws of 8 out of 20: each point 800 times, with a standard deviation of 22
     assert counts.sum() == 16_000
     assert (abs(counts - 800) < 110).all()
 

@@ -1,4 +1,4 @@
-"""A training run to be killed, in a process of its own."""
+"""A training run in its own process, for ``test_checkpoints.py`` to kill."""
 
 import jax
 import optax
@@ -35,7 +35,10 @@ def train(directory=None, note=lambda params: {}, **options):
 
 
 def run(directory):
-    """Goes on from the checkpoints there; ``directory/rows`` gets a line for each row of the history, as it is made."""
+    """Train, resuming from any checkpoints in ``directory``.
+
+    Each new history row adds a line to ``directory/rows``.
+    """
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_compilation_cache_dir", str(directory / "cache"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

@@ -1,4 +1,4 @@
-"""Checkpoints: what is saved is what was there, whatever happens while it is saved."""
+"""Checkpoints restore a run bit for bit; interruptions, full disks and damaged files lose at most the newest one."""
 
 import multiprocessing
 import os
@@ -37,7 +37,7 @@ def test_resuming_from_a_directory_is_bit_identical(poisson, tmp_path):
     whole = train(poisson, 60, snapshots=(0, 20, 50))
     first = train(poisson, 40, snapshots=(0, 20), checkpoints=tmp_path)
     assert not first.interrupted
-    # another run's parameters give the structure alone
+    # when resuming, only the structure of the parameters passed is used
     model, params, problem, points = poisson
     other = model, jax.tree.map(jnp.zeros_like, params), problem, points
     resumed = train(other, 60, snapshots=(0, 20, 50), resume=tmp_path, checkpoints=tmp_path)
@@ -114,7 +114,7 @@ def test_ctrl_c_leaves_a_checkpoint(poisson, tmp_path):
 
 
 def test_ctrl_c_in_the_middle_of_a_save_waits_until_it_is_complete(poisson, tmp_path, monkeypatch):
-    """Interrupted there, orbax may not be able to save again."""
+    """Ctrl-C during a save takes effect after it: once interrupted in a save, orbax may not be able to save again."""
     save = ocp.CheckpointManager.save
 
     def interrupted_save(manager, step, **arguments):
@@ -131,7 +131,7 @@ def test_ctrl_c_in_the_middle_of_a_save_waits_until_it_is_complete(poisson, tmp_
 
 
 def data_files(directory):
-    """The files with the arrays' values, largest first."""
+    """Return the files that hold the arrays' values, largest first."""
     return sorted((f for f in directory.rglob("d/*") if f.is_file()), key=lambda f: -f.stat().st_size)
 
 
@@ -140,7 +140,7 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_good(poisson, tmp
     train(poisson, 40, checkpoints=tmp_path)
     whole = train(poisson, 60)
     newest = tmp_path / "40"
-    for file in data_files(newest):  # orbax writes some twice; which one it reads is its business
+    for file in data_files(newest):  # orbax writes some arrays twice and may read either copy
         content = bytearray(file.read_bytes())
         content[len(content) // 2] ^= 1
         if damage == "remove":
@@ -154,7 +154,10 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_is_good(poisson, tmp
 
 
 def test_each_flipped_bit_is_noticed_or_harmless(poisson, tmp_path):
-    """orbax alone reads many a flipped bit of an array as if nothing were wrong."""
+    """Restoring a checkpoint with one flipped bit raises an error or returns the saved values.
+
+    On its own, orbax reads many flipped bits without noticing.
+    """
     train(poisson, 20, checkpoints=tmp_path)
     expected, rng, noticed = Checkpoints(tmp_path).restore(), random.Random(0), 0
     for file in (f for f in (tmp_path / "20").rglob("*") if f.is_file()):
@@ -172,9 +175,12 @@ def test_each_flipped_bit_is_noticed_or_harmless(poisson, tmp_path):
 
 
 def test_a_full_disk_loses_nothing(poisson, tmp_path):
-    """A limit on the size of a file stands in for the disk's."""
+    """When a checkpoint cannot be written, the one before and the run's result stay usable.
+
+    A limit on file size stands in for a full disk.
+    """
     model, _, problem, points = poisson
-    model = pn.MLP(width=5000)  # 160 kB a checkpoint
+    model = pn.MLP(width=5000)  # 160 kB per checkpoint
     setup = model, model.init(jax.random.key(0)), problem, points
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     calls = []
@@ -201,9 +207,12 @@ def test_a_full_disk_loses_nothing(poisson, tmp_path):
 
 @pytest.mark.slow
 def test_twenty_kills_lose_only_what_came_since_the_last_checkpoint(tmp_path):
-    """SIGKILL at random moments, many of them in the middle of a save; each run goes on from what the last one left."""
+    """A run killed at random moments, often during a save, and resumed each time ends as an uninterrupted run does.
+
+    Each kill loses at most the steps since the last checkpoint.
+    """
     processes = multiprocessing.get_context("forkserver")
-    processes.set_forkserver_preload(["pinnntk_lib.training"])  # imported once
+    processes.set_forkserver_preload(["pinnntk_lib.training"])  # imported once, not by every child
     rows, rng = tmp_path / "rows", random.Random(0)
     rows.touch()
 
@@ -216,7 +225,7 @@ def test_twenty_kills_lose_only_what_came_since_the_last_checkpoint(tmp_path):
     for _ in range(20):
         before = rows.stat().st_size
         child = started()
-        while rows.stat().st_size == before:  # until it trains
+        while rows.stat().st_size == before:  # wait until it trains
             assert child.is_alive(), "the run failed, as it has said"
             time.sleep(0.01)
         time.sleep(rng.uniform(0, 0.4))

@@ -1,4 +1,4 @@
-"""The kernel as the optimiser, against Gauss-Newton steps written the other way round."""
+"""Kernel gradient descent, checked against Levenberg–Marquardt steps that are computed in parameter space."""
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +14,17 @@ pytestmark = pytest.mark.usefixtures("compiled_quickly")
 
 
 def one_step(model, params, problem, points, weights=None, **options):
-    """The parameters after one step, flat."""
+    """Return the parameters after one step, as a flat array."""
     optimizer = pn.kernel_gradient_descent(**options)
     return ravel_pytree(pn.train(model.apply, params, problem, points, optimizer, 1, weights).params)[0]
 
 
 def levenberg_marquardt(model, params, problem, points, weights, damping):
-    """``-(J^T J + mu I)^{-1} J^T r`` from a dense Jacobian, mu being the damping times the first of 1, 2, 8, ... to
-    lower the loss."""
+    """Return the parameters after the step ``-(J^T J + mu I)^{-1} J^T r``, computed from a dense Jacobian.
+
+    ``mu`` is the damping, relative to the mean diagonal entry of ``J J^T``, times the first of 1, 2, 8, ... that
+    lowers the loss.
+    """
     flat, unravel = ravel_pytree(params)
 
     def scaled(flat):
@@ -60,7 +63,7 @@ def test_the_units_of_the_loss_do_not_matter(scale):
 
 
 def test_a_linear_model_is_solved_at_once():
-    """As many steps as a linear least-squares problem needs: one, but for the damping."""
+    """A linear least-squares problem needs a single step, up to the effect of the damping."""
     problem = pn.problems.Poisson1D(a=1)
     points = problem.points(12)
 
@@ -84,14 +87,14 @@ def test_the_loss_never_rises(poisson):
 
 
 def test_a_step_that_cannot_be_improved_leaves_all_as_it_is():
-    """At the minimum of a problem without a solution."""
+    """At the minimum of a problem without a solution, no step lowers the loss and the parameters stay as they are."""
     condition = pn.Condition(lambda u, x: u(x), lambda x: 1.0 * (x[0] > 0.5), lambda n, key: jnp.array([[0.0], [1.0]]))
     problem = pn.Problem({"u": condition}, (0.0,), (1.0,))
 
     def apply(params, x):
         return params[0] + 0.0 * x[0]
 
-    params = jnp.array([0.5])  # the mean of both values
+    params = jnp.array([0.5])  # the mean of both targets, which is the minimum
     result = pn.train(apply, params, problem, problem.points(2), pn.kernel_gradient_descent(), 5)
     assert np.allclose(result.params, params, atol=1e-7)
     assert np.isfinite(result.state.opt_state.damping)
@@ -147,8 +150,10 @@ def test_arguments_are_checked(options, named):
 
 @pytest.mark.slow
 def test_the_paper_s_model_problem_to_four_digits():
-    """The problem on which plain training fails and Algorithm 1 reaches 2e-3 in 40,000 steps: ten seeds, a hundred
-    steps each."""
+    """A hundred steps solve the paper's problem to a median error below 1e-4 over ten seeds.
+
+    Plain training fails on this problem, and Algorithm 1 reaches 2e-3 in 40,000 steps.
+    """
     problem = pn.problems.Poisson1D(a=4)
     points, optimizer = problem.points(100), pn.kernel_gradient_descent()
     model = pn.MLP(width=100, **pn.normalization(points["r"]))

@@ -1,4 +1,4 @@
-"""Training with a constant kernel in closed form, against training of a model whose kernel is constant."""
+"""Closed-form training with a constant kernel, checked against training a model whose kernel is constant."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ TEST = {"u": PROBLEM.grid(7)}
 
 
 def apply(params, x):
-    """Linear in its parameters: the kernel is the same at all of them."""
+    """A model linear in its parameters, so that its kernel does not depend on them."""
     k = jnp.arange(1.0, 7.0)
     return params["a"] @ jnp.sin(k * x[0]) + params["b"] @ jnp.cos(k * x[0])
 
@@ -67,7 +67,7 @@ def test_flow(weight, seed):
     model = pn.Linearized(K, residuals, weights)
     time = float(model.time_constants[2])
     r = jnp.concatenate([x[0] for x in model.residuals_at([time]).values()])
-    # the exponential of a matrix, by an independent routine
+    # the matrix exponential, computed by an independent routine
     D = np.concatenate([np.full(n, 2 * weights[name] / n) for name, n in K.sizes])
     start = jnp.concatenate([residuals[name] for name in K.names])
     expected = jax.scipy.linalg.expm(-time * K.matrix * D) @ start
@@ -90,7 +90,7 @@ def test_modes_and_energies():
     assert (rates >= 0).all()
     loss = sum(weights[name] * np.mean(r**2) for name, r in RESIDUALS.items())
     assert np.isclose(model.energies.sum(), 2 * loss, rtol=1e-12)
-    # residuals along one mode decay at its rate alone
+    # a residual along one mode decays at the rate of that mode
     mode = {name: m[:, 1] for name, m in model.modes.items()}
     alone = pn.Linearized(K, mode, weights).residuals_at([1.0 / float(rates[1])])
     for name in K.names:
@@ -98,7 +98,10 @@ def test_modes_and_energies():
 
 
 def test_a_mode_without_a_rate_moves_what_it_is_told_to():
-    """K may be singular (boundary points repeated): the integral of such a mode is the time, not 0/0."""
+    """A residual along a mode of rate 0 is constant, so its integral over time is the time itself, not 0/0.
+
+    Such modes occur: repeated boundary points make K singular.
+    """
     singular = pn.NTK(jnp.diag(jnp.array([2.0, 0.0])), (("u", 2),))
     cross = pn.NTK(jnp.eye(2), (("u", 2),), (("u", 2),))
     model = pn.Linearized(singular, {"u": jnp.ones(2)})
@@ -107,14 +110,14 @@ def test_a_mode_without_a_rate_moves_what_it_is_told_to():
 
 
 def test_an_untrained_network_of_infinite_width():
-    """The limit's kernel goes in as the empirical one does."""
+    """``Linearized`` accepts the kernel of an infinitely wide network, and long training then solves the equation."""
     network = pn.MLP(1, **pn.normalization(POINTS["r"]))
     limit = pn.limit.ntk(network, PROBLEM, POINTS)
     cross = pn.limit.ntk(network, PROBLEM, POINTS, other_points=TEST)
     zero = PROBLEM.residuals(lambda x: 0.0 * x[0], POINTS)
     model = pn.Linearized(limit, zero, {"u": 1e3, "r": 1.0})
     u = model.change(cross, [1e12])["u"][0]
-    # after a long time: kernel interpolation of the equation, which solves it up to its nine points
+    # after a long time this is kernel interpolation, which satisfies the equation at its nine points
     assert pn.relative_l2_error(u, PROBLEM.exact(TEST["u"])) < 1e-2
 
 

@@ -55,7 +55,7 @@ def test_history(poisson):
 
 
 def test_snapshots_and_measures(poisson):
-    """Parameters at the steps asked for, with rows of their own; and whatever else a row shall have."""
+    """Each snapshot step has its own history row, and ``measure`` adds columns to every row."""
     model, params, problem, points = poisson
 
     def kernel(params):
@@ -80,7 +80,7 @@ def test_no_error_without_an_exact_solution(poisson):
 
 
 def test_the_first_loss_falls_as_the_kernel_says(poisson):
-    """dL/dt = -r^T D K D r: the discrete change of a small step."""
+    """In a small step the loss changes at the rate that the kernel predicts, dL/dt = -r^T D K D r."""
     model, params, problem, points = poisson
     eta = 1e-10
     total = sum(train(poisson, 1, optax.sgd(eta), log_every=1).history["losses"].values())
@@ -92,7 +92,7 @@ def test_the_first_loss_falls_as_the_kernel_says(poisson):
         ]
     )
     Dr = 2 / 10 * r
-    # the loss is about 1e4 with a rounding of 1e-12, its change about 1e-2
+    # the loss is about 1e4 with a rounding error of 1e-12; its change is about 1e-2
     assert np.isclose((total[1] - total[0]) / eta, -(Dr @ K.matrix @ Dr), rtol=1e-6)
 
 
@@ -152,7 +152,7 @@ def test_divergence_names_step_condition_and_bound(poisson):
 
 
 def test_divergence_after_a_while_keeps_the_history(poisson):
-    """The learning rate jumps at step 35, between two rows."""
+    """The rows before the divergence are kept. The learning rate jumps at step 35, between two rows."""
     schedule = optax.piecewise_constant_schedule(1e-6, {35: 1e6})
     with pytest.raises(pn.DivergenceError) as caught:
         train(poisson, 1000, optax.sgd(schedule), log_every=10)
@@ -162,7 +162,7 @@ def test_divergence_after_a_while_keeps_the_history(poisson):
 
 
 def test_the_bound_is_where_gradient_descent_of_a_linear_model_turns():
-    """For a model linear in its parameters the kernel is constant, and the bound exact."""
+    """For a model that is linear in its parameters, the kernel is constant and the bound exact."""
 
     def apply(params, x):
         return params @ jnp.array([1.0, 2.0]) * (1 + x[0])
@@ -179,7 +179,7 @@ def test_the_bound_is_where_gradient_descent_of_a_linear_model_turns():
 
 
 def test_it_learns(poisson):
-    """The easiest problem, to a small error, in single precision as well."""
+    """The easiest problem is solved to a small error, in double and in single precision."""
     model, _, _, _ = poisson
     problem = pn.problems.Poisson1D(a=1)
     points = problem.points(20)
@@ -251,7 +251,7 @@ def test_parameters_with_nan(poisson):
 
 
 def test_a_system_trains_and_adapts_its_weights():
-    """Two outputs in one condition: the loss is the mean over both, and the weights come from its traces."""
+    """Conditions with two outputs train, and Algorithm 1 takes their weights from the traces of the kernel."""
 
     def cauchy_riemann(u, x):
         first, second = pn.d(u, 0)(x), pn.d(u, 1)(x)
@@ -287,7 +287,7 @@ def test_a_system_trains_and_adapts_its_weights():
 
 
 def test_targets_of_another_shape(poisson):
-    """A target of shape (1,) would be broadcast against n residuals, to a loss of n x n differences."""
+    """A target of shape (1,) is rejected: broadcast against n residuals, it would give n x n differences."""
     model, params, problem, points = poisson
     u = pn.Condition(problem.conditions["u"].operator, lambda x: x, problem.conditions["u"].sampler)
     wrong = pn.Problem({"u": u, "r": problem.conditions["r"]}, problem.lower, problem.upper)
@@ -298,7 +298,10 @@ def test_targets_of_another_shape(poisson):
 
 
 def test_a_loss_that_is_not_finite_at_the_start(poisson):
-    """The square root has no second derivative at 0, where the boundary is: said before any step."""
+    """A loss that is not finite is reported before the first step.
+
+    The square root has no second derivative at 0, where the boundary is.
+    """
     model, params, problem, points = poisson
     root = pn.Condition(lambda u, x: pn.dd(lambda y: jnp.sqrt(y[0]) * u(y), 0)(x), lambda x: 0.0, lambda n, key: None)
     broken = pn.Problem({"u": problem.conditions["u"], "root": root}, (0.0,), (1.0,))

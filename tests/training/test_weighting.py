@@ -32,7 +32,7 @@ def weights_at(setup, weighting, points=None, step=0, state=None):
 
 
 def test_algorithm_1(poisson, wave):
-    """lambda_i = Tr(K)/Tr(K_ii) where every condition has as many points as the next, for any number of conditions."""
+    """If all conditions have equally many points, lambda_i = Tr(K)/Tr(K_ii), for any number of conditions."""
     for setup in (poisson, wave):
         model, params, problem, points = setup
         K = pn.ntk(model.apply, params, problem, points)
@@ -43,7 +43,7 @@ def test_algorithm_1(poisson, wave):
 
 
 def test_repeating_points_changes_no_weight(poisson):
-    """Means do not see how often a point is repeated, nor do the losses; traces do."""
+    """Repeating points changes neither the losses nor the weights from means; it does change those from traces."""
     _, _, _, points = poisson
     repeated = {"u": jnp.tile(points["u"], (5, 1)), "r": points["r"]}
     mean = [weights_at(poisson, pn.NTKWeights(), x) for x in (points, repeated)]
@@ -74,13 +74,13 @@ def test_smoothing(poisson):
     old = {"weights": {"u": jnp.asarray(10.0), "r": jnp.asarray(2.0)}, "points": {}}
     smooth = pn.NTKWeights(smoothing=0.75)
     assert np.isclose(weights_at(poisson, smooth, step=100, state=old)["u"], 0.75 * 10 + 0.25 * new["u"])
-    # there is nothing to smooth at first
+    # at step 0 there is nothing to smooth
     assert np.isclose(weights_at(poisson, smooth)["u"], new["u"])
 
 
 def test_a_condition_without_gradient_keeps_the_weights_finite():
     def apply(params, x):
-        return params["a"] * x[0]  # u_xx is zero, whatever a
+        return params["a"] * x[0]  # u_xx is zero for every a
 
     setup = pn.MLP(1), {"a": jnp.array(2.0)}, pn.problems.Poisson1D(), pn.problems.Poisson1D().points(4)
     view = View(jnp.asarray(0), apply, setup[1], setup[2].operators, setup[3], None, None)
@@ -94,7 +94,7 @@ def test_fixed_weights_are_those_given(poisson):
 
 
 def test_traces_on_points_of_their_own(poisson):
-    """All points while training sees a few, or a few of many: data, so that compiled code is shared."""
+    """The traces can be computed at other points than the training points; new points do not recompile."""
     model, params, problem, points = poisson
     everywhere = problem.points(40)
     weights = weights_at(poisson, pn.NTKWeights(points=everywhere))
@@ -116,7 +116,7 @@ def test_traces_on_points_of_their_own(poisson):
 
 @pytest.mark.slow
 def test_gradient_norms(poisson, wave):
-    """The formula, term by term."""
+    """The weights equal the formula, evaluated term by term."""
     for setup in (poisson, wave):
         _, params, problem, points = setup
         losses = losses_of(setup, points)
@@ -132,7 +132,7 @@ def test_gradient_norms(poisson, wave):
 
 
 def test_gradient_norms_are_not_the_kernel(poisson):
-    """Doubling the targets changes the losses' gradients, and no kernel."""
+    """Doubling the targets changes the gradients of the losses, but not the kernel."""
     model, params, problem, points = poisson
 
     def doubled(condition):
@@ -149,7 +149,7 @@ def test_gradient_norms_are_not_the_kernel(poisson):
 
 @pytest.mark.slow
 def test_a_constant_ratio_of_gradients_leads_to_its_square_root():
-    """The two losses' gradients are 1 and 100, whatever the weights."""
+    """If the gradients of the two losses stay at 1 and 100, the weight tends to 10, the square root of their ratio."""
     weighting = pn.GradientNormWeights()
     state = weighting.init(["u", "r"])
     for step in range(0, 1000, 10):
@@ -165,7 +165,7 @@ def test_an_unknown_reference(poisson):
 
 
 def constant(losses, weighting, steps):
-    """The weights after some steps in which the losses stay what they are."""
+    """Return the weights after ``steps`` steps with constant losses."""
     losses = {name: jnp.asarray(loss) for name, loss in losses.items()}
     state = weighting.init(list(losses))
     for step in range(steps):
@@ -184,9 +184,9 @@ def test_uncertainty_weights_tend_to_one_over_the_losses():
 
 def test_relative_loss_weights():
     weighting = pn.RelativeLossWeights(alpha=0.5, rho=0.5, temperature=2.0)
-    # nothing has changed: all weights 1
+    # constant losses: all weights are 1
     assert constant({"u": 3.0, "r": 5.0, "ut": 1.0}, weighting, 4) == pytest.approx({"u": 1, "r": 1, "ut": 1})
-    # u halves and r stays: by hand
+    # u halves and r stays; the weights are computed by hand
     state = weighting.init(["u", "r"])
     for step, losses in enumerate(({"u": 4.0, "r": 1.0}, {"u": 2.0, "r": 1.0})):
         losses = {name: jnp.asarray(loss) for name, loss in losses.items()}
@@ -215,7 +215,7 @@ def test_every_scheme_trains_resumes_and_keeps_the_precision(wave, weighting, dt
     assert jax.tree.leaves(whole.params)[0].dtype == dtype
     weights = np.array([*whole.history["weights"].values()])
     assert (np.isfinite(weights) & (weights > 0)).all()
-    assert np.ptp(weights, axis=1).max() > 0.01  # they adapt
+    assert np.ptp(weights, axis=1).max() > 0.01  # the weights adapt
     total = sum(whole.history["losses"].values())
     assert total[-1] < total[0] / 2
 
@@ -263,7 +263,7 @@ def test_the_weights_of_a_loss_with_unknown_names(poisson):
 
 
 def test_a_weighting_of_ones_own_trains(poisson):
-    """The interface is a pair of functions, and this is all it takes."""
+    """A user's own weighting needs nothing but ``init`` and ``update``."""
 
     class Ramp:
         def init(self, names):
