@@ -55,13 +55,13 @@ jupyter: $(INSTALLED) ## open the chapters in JupyterLab, to edit and run them (
 
 test: lint unit notebooks book browser ## test the library, the notebooks and the built pages; CI runs this and slow
 
-lint: $(INSTALLED)
+lint: $(INSTALLED) ## run the linters and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --strict --follow-imports=silent tests/typed_program.py
 
-unit: $(INSTALLED)
+unit: $(INSTALLED) ## test the library, without its slow tests
 	$(PYTEST) -m "not browser and not slow"
 
 slow: $(INSTALLED) ## run the library's tests that take more than ten seconds each
@@ -70,7 +70,7 @@ slow: $(INSTALLED) ## run the library's tests that take more than ten seconds ea
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
 	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 1800 -p no:cacheprovider --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
 
-browser: book
+browser: book ## test the built pages in a browser
 	$(BIN)/pytest -m browser -n auto
 
 outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after a change

@@ -1,6 +1,6 @@
 """Differential operators on functions of a point.
 
-Every operator takes a scalar function ``u`` of a point ``x`` of shape (d,) and returns another such function, so
+Every operator takes a function ``u`` of a point ``x`` of shape (d,) and returns another such function, so
 operators nest: ``d(d(u, 0), 1)``. You can write a differential equation as a plain function of ``u`` and ``x``. This
 is the wave operator of the paper's section 7.2::
 
@@ -25,11 +25,11 @@ def d(u: Function, axis: int = 0) -> Function:
     """Return the partial derivative of ``u`` along one axis.
 
     Args:
-        u: a scalar function of a point of shape (d,).
+        u: a function of a point of shape (d,), scalar- or array-valued.
         axis: coordinate with respect to which to differentiate, from 0 to d - 1.
 
     Returns:
-        The function ``x -> du/dx_axis (x)``, from a point of shape (d,) to a scalar.
+        The function ``x -> du/dx_axis (x)`` of a point of shape (d,), with values of the shape of ``u``'s.
 
     Raises:
         ValueError: when the derivative is evaluated, if ``x`` is not a vector or has no coordinate ``axis``.
@@ -87,8 +87,8 @@ def laplacian(u: Function) -> Function:
 class System:
     """A system of equations as one condition: an operator whose outputs can share computation.
 
-    Without this declaration, an operator that returns an array raises an error, because it is usually a mistake. An
-    example is ``u(x)`` for a model that returns its single output in an array.
+    An operator that returns an array must be declared as a System, otherwise it raises an error: usually, the model
+    returned its single output in an array by mistake.
 
     Attributes:
         operator: ``(u, x) -> (outputs,) array``.

@@ -43,6 +43,8 @@ def losses(history: Mapping[str, Any], ax: Axes | None = None, divergence: Diver
     """Plot the loss of every condition against the step, on logarithmic axes; step 0 is drawn at 1.
 
     Args:
+        history: the history of a :class:`~pinnntk_lib.Result`.
+        ax: axes to draw into; the current ones if None.
         divergence: the :class:`~pinnntk_lib.training.DivergenceError` that ended the run, if any. A dotted line leads
             to the losses at which the run was stopped.
     """
@@ -59,7 +61,12 @@ def losses(history: Mapping[str, Any], ax: Axes | None = None, divergence: Diver
 
 
 def weights(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
-    """Plot the weight of every condition against the step, on a logarithmic vertical axis."""
+    """Plot the weight of every condition against the step, on a logarithmic vertical axis.
+
+    Args:
+        history: the history of a :class:`~pinnntk_lib.Result`.
+        ax: axes to draw into; the current ones if None.
+    """
     ax = ax or plt.gca()
     for name, values in history["weights"].items():
         ax.semilogy(history["step"], values, label=rf"$\lambda_{{{name}}}$", **line_look(name))

@@ -37,7 +37,7 @@ def test_a_former_keyword_works_and_warns(message, poisson):
 
 
 def test_both_names_at_once_are_refused():
-    with pytest.raises(TypeError, match=r"expected only 'max_tries', got .*'tries'"):
+    with pytest.raises(TypeError, match=r"expected 'max_tries' alone, got .*'tries'"):
         pn.kernel_gradient_descent(tries=3, max_tries=4)
 
 

@@ -34,9 +34,10 @@ def diagnose(
         conditions: a :class:`~pinnntk_lib.Problem` or ``{name: operator}``. Losses and their predicted decay are
             reported only for a problem, because they depend on its targets.
         points: ``{name: (n, d) array}``. The rates are means over the points, so a few hundred per condition suffice.
-        optimizer: the learning rate of gradient descent, or an optax optimiser. An optimiser is tried on a synthetic
-            gradient to find out whether it is plain gradient descent, and with what learning rate.
-        weights: the present weights, ``{name: lambda_name}``; all 1 if None.
+        optimizer: the learning rate of gradient descent, or an optax optimiser. An optimiser is applied to an
+            artificial gradient, to detect plain gradient descent and its learning rate.
+        weights: the present weights, ``{name: lambda_name}``, for instance the last ones in ``result.history``; all 1
+            if None.
         before: an earlier diagnosis at the same points, to measure how far the kernel has moved since.
         memory: approximate memory budget in bytes for computing the kernel, as in :func:`pinnntk_lib.ntk`.
 

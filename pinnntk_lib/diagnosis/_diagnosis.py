@@ -78,7 +78,7 @@ class Diagnosis:
         """Weighted average convergence rates, ``{name: lambda_name Tr(K_aa) / n_name}`` (paper, definition 5.1).
 
         The :attr:`eigenvalues` of the weighted kernel carry a further factor of 2, because the losses are means of
-        squares and not halves of them.
+        squares and not halves of them. (``Linearized.rates`` are eigenvalues, not averages.)
         """
         return {name: self.weights[name] * self.traces[name] / n for name, n in self.K.sizes}
 
@@ -103,7 +103,7 @@ class Diagnosis:
 
     @property
     def rounding_level(self) -> float:
-        """Level below which an eigenvalue is dominated by rounding error."""
+        """Level below which rounding error dominates an eigenvalue, ``n * eps * eigenvalues[0]``."""
         return float(len(self.eigenvalues) * jnp.finfo(self.K.matrix.dtype).eps * self.eigenvalues[0])
 
     @property
@@ -121,7 +121,7 @@ class Diagnosis:
 
     @property
     def condition_number(self) -> float:
-        """Largest eigenvalue of the weighted kernel over the smallest, or over :attr:`rounding_level` if larger."""
+        """Largest eigenvalue of the weighted kernel divided by the smallest, or by :attr:`rounding_level` if larger."""
         return float(self.eigenvalues[0] / self._slowest)
 
     @property
@@ -133,7 +133,8 @@ class Diagnosis:
     def time_constants(self) -> tuple[float, float] | None:
         """Steps in which the fastest and the slowest mode decay by a factor of e; None without a learning rate.
 
-        If the slowest mode is lost in rounding error, its time constant is a lower bound.
+        If rounding error hides the slowest mode, its time constant is a lower bound. (``Linearized.time_constants``
+        has one for every mode, in units of steps times learning rate.)
         """
         if self.learning_rate is None:
             return None
@@ -141,7 +142,7 @@ class Diagnosis:
 
     @property
     def algorithm_1(self) -> dict[str, float]:
-        """Weights that the paper's Algorithm 1 would set now, computed as in :class:`pinnntk_lib.NTKWeights`."""
+        """Weights that the paper's Algorithm 1 would set now, as :class:`pinnntk_lib.NTKWeights` does by default."""
         means = {name: self.traces[name] / n for name, n in self.K.sizes}
         return {name: sum(means.values()) / mean if mean > 0 else 1.0 for name, mean in means.items()}
 
@@ -167,8 +168,8 @@ class Diagnosis:
     def steps_to_a_hundredth(self) -> dict[str, float] | None:
         """Predicted steps until each condition's loss falls to a hundredth of its present value, ``{name: steps}``.
 
-        The prediction is for gradient descent with a constant kernel. It is infinite if more than 1e12 steps are
-        needed, and None without a learning rate or targets.
+        The prediction is for gradient flow with a constant kernel, to within 12 %. A condition that needs more than
+        1e12 steps has the value inf. The property is None without a learning rate or targets.
         """
         if self.learning_rate is None or self.residuals is None:
             return None

@@ -53,7 +53,8 @@ def load_record(file: str | Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Read a run condensed into one ``.npz`` file, as in the book's ``data`` folder.
 
     Returns:
-        The contents of the run's ``record.json``, and the file's arrays: the history's columns and any added to them.
+        Two dictionaries. The first is the run's ``record.json``; the second holds the file's arrays, which are the
+        history's columns and any that were added to them.
     """
     with np.load(file) as contents:
         arrays = unflatten(contents)

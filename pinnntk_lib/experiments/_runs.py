@@ -42,7 +42,10 @@ def run(
     resume: bool = False,
     progress: bool = True,
 ) -> Result:
-    """Run an experiment in JAX's current precision and write its directory.
+    """Run an experiment and save it to a directory, whose contents the module's docstring lists.
+
+    The run has JAX's current precision. (The command line chooses the experiment's own: float64 for the Poisson
+    problem, float32 for the wave equation.)
 
     Args:
         name: one of :data:`EXPERIMENTS`.
@@ -56,7 +59,8 @@ def run(
         The result. After Ctrl-C it is marked as interrupted, and the directory holds the run up to that step.
 
     Raises:
-        ValueError, TypeError: if there is no such experiment, or the directory holds a run that is not resumed.
+        ValueError, TypeError: if there is no such experiment, or the directory already holds a run and ``resume`` is
+            False.
         DivergenceError, CheckpointError: as in :func:`~pinnntk_lib.training.train`. After a divergence the directory
             holds the run up to the last recorded step; after a checkpoint error, the earlier checkpoints.
     """

@@ -28,8 +28,8 @@ def ntk_vector_product(
 ) -> jax.Array:
     """Compute ``K @ vector`` without forming K.
 
-    Each vector takes one backward and one forward pass over the points, in chunks that fit into ``memory``. The other
-    arguments and the errors are those of :func:`ntk`.
+    Each vector takes one backward and one forward pass over the points, in chunks that fit into ``memory``. Arguments
+    not listed here are as in :func:`ntk`.
 
     Args:
         vector: array of shape (n,), in the order of the kernel's rows, or (n, k) for k vectors.
@@ -72,7 +72,8 @@ def ntk_eigenpairs(
     """Compute the largest eigenvalues of :func:`ntk` and their eigenvectors, for kernels too large to form.
 
     This runs SciPy's implicitly restarted Lanczos method (ARPACK) on :func:`ntk_vector_product`. It takes a few times
-    ``count`` products, more if eigenvalues are close together. The other arguments and errors are those of :func:`ntk`.
+    ``count`` products, more if eigenvalues are close together. Arguments not
+    listed here are as in :func:`ntk`.
 
     Args:
         count: number of eigenpairs, less than the kernel's number of rows.

@@ -42,23 +42,23 @@ def ntk(
 
     - "jacobian" computes J by plain automatic differentiation, in chunks of rows that fit into ``memory``.
     - "structured" writes the gradient with respect to each parameter matrix as a short sum of outer products, which
-      needs no Jacobian. This method is much faster for networks with wide hidden layers. A parameter that is used
-      outside matrix products keeps its Jacobian; ``NTK.paths`` says which parameters do, and why.
+      needs no Jacobian. This method is much faster for networks with wide hidden layers. Parameters that are used
+      outside matrix products enter by their Jacobian; ``NTK.paths`` lists them, with the reason.
     - "auto" chooses between the two for each parameter, by counting operations and memory.
 
-    Compiled code is cached by the identity of ``apply`` and the operators and by shapes: pass the same objects to
-    avoid recompilation.
+    Compiled code is cached by ``apply``, the operators and the shapes. Functions compare by identity, and methods of
+    equal models are equal: define operators once and pass the same objects, to avoid recompilation.
 
     Args:
         apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.
         params: the model's parameters, a pytree of floating-point arrays.
         conditions: a :class:`~pinnntk_lib.problems.Problem`, or ``{name: operator(u, x) -> scalar}``. Declare an
             operator with several outputs as a :class:`~pinnntk_lib.operators.System`.
-        points: collocation points of each condition, ``{name: (n_name, d) array}``.
+        points: collocation points of each condition, ``{name: (n, d) array}``; n may differ between conditions.
         method: "auto", "structured" or "jacobian".
         other_points: a second set of points, for all or some of the conditions. If given, the result is the cross
-            kernel between ``points`` (rows) and ``other_points`` (columns), for instance between test and training
-            points.
+            kernel between ``points`` (rows) and ``other_points`` (columns), for instance between training points and
+            test points.
         memory: approximate memory budget in bytes, per device, not counting the kernel itself.
         mesh: devices over which the rows are sharded, along all axes of the mesh. The returned kernel is sharded by
             rows if their number is a multiple of the number of devices, otherwise replicated. In a multi-host run,
@@ -97,11 +97,12 @@ def ntk_diagonal(
     """Compute the diagonal of :func:`ntk` exactly: the squared gradient norm of each condition at each point.
 
     The diagonal comes from the factors of the structured method, or from gradients that are reduced as they are
-    computed, so that no Jacobian is formed. It sums to the kernel's traces: ``ntk_diagonal(...)[name].sum()`` equals
-    ``ntk(...).trace(name)``. Arguments and errors are those of :func:`ntk`.
+    computed, so that the whole Jacobian is never stored. It sums to the kernel's traces:
+    ``ntk_diagonal(...)[name].sum()`` equals ``ntk(...).trace(name)``. The arguments and their errors are as in
+    :func:`ntk`.
 
     Returns:
-        ``{name: array (n_name,)}``; for a condition with m outputs, the shape is (n_name * m,).
+        ``{name: array (n,)}`` for n points of a condition; with m outputs per point, the shape is (n * m,).
 
     Example:
         >>> import jax, pinnntk_lib as pn

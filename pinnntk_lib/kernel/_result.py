@@ -31,7 +31,8 @@ class NTK:
     Attributes:
         matrix: symmetric array (n, n), where n is the total number of residuals of all conditions; a cross kernel is
             an array (n, m).
-        sizes: ``((name, n_name), ...)``, in the order of the blocks.
+        sizes: ``((name, n_name), ...)``, in the order of the blocks; n_name is the number of residuals of a condition,
+            which is its number of points times its number of outputs.
         columns: the same for the columns of a cross kernel; None for the kernel of one set of points.
         paths: how each parameter leaf enters an empirical kernel, as :class:`Path`; empty for other kernels.
         error: for a kernel at infinite width, an estimate of the largest relative error of its diagonal; otherwise 0.
@@ -58,7 +59,7 @@ class NTK:
         return _range(self.sizes, name)
 
     def block(self, a: str, b: str) -> jax.Array:
-        """Return the block K_ab, of shape (n_a, n_b)."""
+        """Return the block K_ab, of shape (n_a, n_b). Raises ValueError for an unknown name."""
         return self.matrix[self.rows(a), _range(self.columns or self.sizes, b)]
 
     def trace(self, name: str | None = None) -> jax.Array:

@@ -27,7 +27,7 @@ def ntk_function(
     use :func:`ntk` for matrices.
 
     Args:
-        model: as in :func:`ntk`, like all arguments not listed here.
+        model: as in :func:`ntk`, like the arguments not listed here.
         radius: largest root mean square of the normalised coordinates, ``|(x - shift) / scale| / sqrt(d)``, for which
             ``rtol`` holds. Accuracy degrades gradually beyond it.
 

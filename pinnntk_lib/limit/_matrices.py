@@ -35,8 +35,9 @@ def ntk(
 ) -> NTK:
     """Compute the deterministic limit of the empirical kernel at infinite width (paper, section 4).
 
-    The paper's theorem covers one hidden layer; the recursion implemented here holds for any depth. Operators may have
-    order at most 8, and must depend on ``u`` only near x.
+    The paper's theorem covers one hidden layer; the recursion implemented here holds for any depth. Operators must be
+    local: they may use u and its derivatives at x only, up to order 8. A periodicity condition is not local; apply it
+    to both arguments of :func:`ntk_function`.
 
     Args:
         model: the network. The limit depends on its depth, activation and input normalisation, not on its width.
@@ -46,8 +47,8 @@ def ntk(
         other_points: as ``points``; if given, return the cross kernel between the two sets.
         at: a function u from a point (d,) to a scalar, at which to linearise nonlinear operators. The kernel is then
             that of ``L'(u)``. Linear operators do not need it.
-        weight_variance: sigma_w^2, the variance of the initial weights.
-        bias_variance: sigma_b^2, the variance of the initial biases.
+        weight_variance: sigma_w^2, the variance of the initial weights; :class:`~pinnntk_lib.MLP` draws with 1.
+        bias_variance: sigma_b^2, the variance of the initial biases; likewise 1.
         rtol: largest truncation error of an expectation, relative to its size. Entries that involve derivatives can
             lose two more digits; ``K.error`` is an estimate of the resulting error. Everything is computed in float64
             and returned in the precision of the points.
@@ -58,8 +59,9 @@ def ntk(
 
     Raises:
         ValueError, TypeError: if an argument has the wrong shape, type, names or values; if the model is not in NTK
-            parameterisation, without which there is no limit; if an operator is nonlinear and ``at`` is not given; or
-            if the inputs are too large for ``rtol``. The message names the argument.
+            parameterisation, without which there is no limit; if an operator is not local, does not depend on u, or is
+            nonlinear and ``at`` is not given; or if the inputs are too large for ``rtol``. The message names the
+            argument.
 
     Example:
         >>> import pinnntk_lib as pn

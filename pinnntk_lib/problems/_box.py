@@ -24,7 +24,7 @@ def interval_ends(n, key):
 
 
 def inside(lower, upper):
-    """Return a sampler for a rectangle; its grid is a rank-1 lattice, which is even for every n."""
+    """Return a sampler for a rectangle; its grid is a golden-ratio lattice, even for every n."""
     lower, upper = np.array(lower), np.array(upper)
 
     def sample(n, key):

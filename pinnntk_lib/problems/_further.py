@@ -20,10 +20,11 @@ from pinnntk_lib.problems._problem import Condition, Problem, value, velocity, z
 def Heat1D(diffusivity: float = 0.1, k: int = 1) -> Problem:
     """Set up the heat equation ``u_t = diffusivity u_xx`` for (t, x) in [0, 1]^2, with u = 0 at both ends.
 
-    The exact solution is ``exp(-diffusivity (k pi)^2 t) sin(k pi x)``.
+    The exact solution is ``exp(-diffusivity (k pi)^2 t) sin(k pi x)``. The conditions are ``"u"``, the initial and
+    boundary values, and ``"r"``, the residual.
 
     Raises:
-        ValueError: if ``diffusivity`` is not a positive number, or ``k`` is not finite.
+        ValueError, TypeError: if ``diffusivity`` is not a positive number, or ``k`` is not finite.
 
     Example:
         >>> sorted(Heat1D().points(10))
@@ -46,10 +47,11 @@ def Advection1D(c: float = 30.0) -> Problem:
     """Set up the advection equation ``u_t + c u_x = 0`` for t in [0, 1] and x in [0, 2 pi], periodic in x.
 
     The initial value is ``sin x`` and the exact solution ``sin(x - c t)``. Plain PINNs fail at c = 30 (Krishnapriyan
-    et al. 2021).
+    et al. 2021). The conditions are ``"u"``, the initial values; ``"b"``, the periodicity, ``u(t, 0) = u(t, 2 pi)``;
+    and ``"r"``, the residual.
 
     Raises:
-        ValueError: if ``c`` is not a finite number.
+        ValueError, TypeError: if ``c`` is not a finite number.
 
     Example:
         >>> list(Advection1D().conditions)
@@ -74,11 +76,12 @@ def Burgers1D(viscosity: float = 0.01 / np.pi) -> Problem:
 
     The initial value is ``-sin(pi x)``, and the solution steepens at x = 0. The exact solution is the Cole–Hopf
     formula, with its integrals computed by Gauss–Hermite quadrature (Basdevant et al. 1986). The setting is that of
-    Raissi, Perdikaris and Karniadakis (2019).
+    Raissi, Perdikaris and Karniadakis (2019). The conditions are ``"u"``, the initial values and u = 0 at both ends,
+    and ``"r"``, the residual.
 
     Raises:
-        ValueError: if ``viscosity`` is not a positive number, or is below 0.002, where the quadrature would not
-            resolve the layer.
+        ValueError, TypeError: if ``viscosity`` is not a positive number, or is below 0.002, where the quadrature would
+            not resolve the layer.
 
     Example:
         >>> import jax.numpy as jnp
@@ -115,8 +118,9 @@ def AllenCahn1D() -> Problem:
     """Set up the Allen–Cahn equation ``u_t = 1e-4 u_xx + 5 u - 5 u^3`` for t in [0, 1], x in [-1, 1], periodic in x.
 
     The initial value is ``x^2 cos(pi x)`` (Raissi, Perdikaris and Karniadakis 2019). The solution has no closed form.
-    The reference comes from a spectral method, integrated in time by SciPy's DOP853 at relative tolerance 1e-10, and
-    is stored as a series of cosines in x and Chebyshev polynomials in t.
+    The reference comes from a spectral method, integrated in time by SciPy's DOP853 at relative tolerance 1e-10. It
+    is a series of cosines in x and Chebyshev polynomials in t, computed once per process. The conditions are ``"u"``,
+    the initial values; ``"b"`` and ``"bx"``, the periodicity of u and of u_x; and ``"r"``, the residual.
 
     Example:
         >>> list(AllenCahn1D().conditions)
@@ -140,10 +144,12 @@ def AllenCahn1D() -> Problem:
 def Helmholtz2D(a1: float = 1, a2: float = 4, k: float = 1.0) -> Problem:
     """Set up the Helmholtz equation ``u_xx + u_yy + k^2 u = q`` on [-1, 1]^2.
 
-    The exact solution is ``sin(a1 pi x) sin(a2 pi y)``. The setting is that of Wang, Teng and Perdikaris (2021).
+    The exact solution is ``sin(a1 pi x) sin(a2 pi y)``. The setting is that of Wang, Teng and Perdikaris (2021). The
+    conditions are ``"u"``, the boundary values on all four sides (zero for integer ``a1`` and ``a2``), and ``"r"``, the
+    residual.
 
     Raises:
-        ValueError: if an argument is not a finite number.
+        ValueError, TypeError: if an argument is not a finite number.
 
     Example:
         >>> list(Helmholtz2D().conditions)
@@ -166,7 +172,9 @@ def Helmholtz2D(a1: float = 1, a2: float = 4, k: float = 1.0) -> Problem:
 def KleinGordon1D() -> Problem:
     """Set up the Klein–Gordon equation ``u_tt - u_xx + u^3 = f`` for (t, x) in [0, 1]^2.
 
-    The exact solution is ``x cos(5 pi t) + (x t)^3``. The setting is that of Wang, Teng and Perdikaris (2021).
+    The exact solution is ``x cos(5 pi t) + (x t)^3``. The setting is that of Wang, Teng and Perdikaris (2021). The
+    conditions are ``"u"``, the initial and boundary values; ``"ut"``, the initial velocity (zero); and ``"r"``, the
+    residual.
 
     Example:
         >>> list(KleinGordon1D().conditions)
@@ -194,13 +202,14 @@ def KleinGordon1D() -> Problem:
 def InverseHeat1D(diffusivity: float = 0.1) -> Problem:
     """Set up an inverse problem: find the diffusivity in the heat equation from measurements in [0, 1]^2.
 
-    The coordinates are (t, x), and the temperature is measured at interior points. The unknown is a second output of
-    the model, independent of t and x: ``u(x)`` returns an array of two, the temperature and the logarithm of the
-    diffusivity. Its parameter is trained, and contributes to the kernel, like any other. The exact solution is
-    ``exp(-diffusivity pi^2 t) sin(pi x)`` for the temperature and ``log(diffusivity)`` for the second output.
+    The coordinates are (t, x). The model returns an array of two numbers: the temperature, and the logarithm of the
+    unknown diffusivity, which does not depend on t and x. The latter is a trainable parameter like any other, and
+    contributes to the kernel like any other. The exact solution is ``exp(-diffusivity pi^2 t) sin(pi x)`` for the
+    temperature and ``log(diffusivity)`` for the second output. The conditions are ``"data"``, noise-free measurements
+    of the temperature at interior points, and ``"r"``, the residual.
 
     Raises:
-        ValueError: if ``diffusivity`` is not a positive number.
+        ValueError, TypeError: if ``diffusivity`` is not a positive number.
 
     Example:
         >>> import jax, jax.numpy as jnp, pinnntk_lib as pn
@@ -231,10 +240,11 @@ def InverseHeat1D(diffusivity: float = 0.1) -> Problem:
 def Schrodinger1D() -> Problem:
     """Set up the nonlinear Schrödinger equation ``i h_t + h_xx / 2 + |h|^2 h = 0`` for t in [0, pi/2], x in [-5, 5].
 
-    It is written as two real equations for h = u + i v, so the model returns an array of two. The initial value is
-    ``h = 2 / cosh x``, and the exact solution on the whole line is the breather of Satsuma and Yajima (1974). The
-    setting is that of Raissi, Perdikaris and Karniadakis (2019) except at the ends. They impose periodicity; here the
-    exact solution's values are imposed. These are equal at both ends, but the slopes differ by up to 0.054.
+    It is written as two real equations for h = u + i v, so the model returns an array of two numbers. The initial value
+    is ``h = 2 / cosh x``, and the exact solution on the whole line is the breather of Satsuma and Yajima (1974). The
+    conditions are ``"u"``, the initial values and the exact solution's values at both ends, and ``"r"``, the residual.
+    The setting is that of Raissi, Perdikaris and Karniadakis (2019), who impose periodicity at the ends instead. That
+    would not be exact: the values at both ends agree, but the slopes differ by up to 0.054.
 
     Example:
         >>> list(Schrodinger1D().conditions)

@@ -19,7 +19,7 @@ def Poisson1D(a: float = 4) -> Problem:
         a: number of half-waves in the solution; any finite number.
 
     Raises:
-        ValueError: if ``a`` is not a finite number.
+        ValueError, TypeError: if ``a`` is not a finite number.
 
     Example:
         >>> points = Poisson1D(a=4).points(4)
@@ -45,9 +45,9 @@ def Wave1D() -> Problem:
     """Set up the paper's wave equation (section 7.2), ``u_tt - 4 u_xx = 0`` for (t, x) in [0, 1]^2.
 
     The exact solution is ``sin(pi x) cos(2 pi t) + 0.5 sin(4 pi x) cos(8 pi t)``. The conditions are ``"u"``, the
-    initial and boundary values, with a third of the points on each of t = 0, x = 0 and x = 1; ``"ut"``, the initial
-    velocity (zero); and ``"r"``, the residual. Without a key, the interior points form a rank-1 lattice, which is
-    even for every n.
+    initial and boundary values, with a third of the points on each of t = 0, x = 0 and x = 1 (and any remainder on
+    t = 0); ``"ut"``, the initial velocity (zero); and ``"r"``, the residual. Without a key, the interior points form a
+    golden-ratio lattice, which covers the square evenly for every n.
 
     Example:
         >>> {name: points.shape for name, points in Wave1D().points(300).items()}

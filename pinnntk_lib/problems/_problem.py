@@ -47,8 +47,8 @@ class Problem:
         conditions: ``{name: Condition}``, in the order of the kernel's blocks.
         lower: lower corner of the domain, one number per dimension.
         upper: upper corner of the domain.
-        exact: the exact solution, a function that maps a point (d,) to a scalar and points (n, d) to an array (n,);
-            None if there is none.
+        exact: the exact solution, a function that maps a point (d,) to a scalar and points (n, d) to an array (n,), or
+            for a model with m outputs to (m,) and (n, m); None if there is none.
 
     Example:
         The equation ``u_x = u`` on [0, 1] with u(0) = 1:
@@ -95,7 +95,8 @@ class Problem:
             ``{name: (n, d) array}``.
 
         Raises:
-            ValueError: if a number is not positive, or the names in ``n`` are not those of the conditions.
+            ValueError, TypeError: if a number is not a positive integer, or the names in ``n`` are not those of the
+                conditions.
         """
         sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(self.conditions, n)
         check_names("n", sizes, self.conditions)
@@ -107,6 +108,8 @@ class Problem:
 
     def residuals(self, u: Function, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Compute the residuals of a function ``u`` at each condition's points, ``{name: (n_name,)}``.
+
+        A condition with m outputs has m consecutive residuals per point.
 
         Raises:
             ValueError, TypeError: if the names, shapes, types or values of the points are wrong.

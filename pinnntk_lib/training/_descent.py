@@ -46,7 +46,11 @@ class _Trial(NamedTuple):
 def kernel_gradient_descent(
     damping: float = 1e-3, max_tries: int = 10, memory: int = 2**30
 ) -> optax.GradientTransformationExtraArgs:
-    """Return an optimiser for :func:`pinnntk_lib.train` that divides every mode by its eigenvalue.
+    """Return a damped Gauss–Newton optimiser for :func:`pinnntk_lib.train`, which solves its steps in residual space.
+
+    For weighted residuals r with Jacobian J and kernel K, the step is ``-J^T (K + mu I)^{-1} r``. It divides each mode
+    of the kernel by its own eigenvalue, up to the damping mu, so that slow modes decay as fast as fast ones. The
+    optimiser needs the residuals, which :func:`pinnntk_lib.train` passes to it; a loop of plain optax does not.
 
     Each step solves a symmetric system with one unknown per residual in the batch, which is practical for up to a few
     thousand residuals. The damping follows Nielsen's rule, as is usual for Levenberg–Marquardt: the better the decrease
@@ -54,12 +58,13 @@ def kernel_gradient_descent(
     loss of its batch is rejected and tried again with more damping.
 
     Args:
-        damping: initial mu, as a fraction of the weighted kernel's mean eigenvalue.
+        damping: initial mu, as a fraction of the mean eigenvalue of K.
         max_tries: maximum number of attempts per step. If none reduces the loss, the parameters stay unchanged.
         memory: memory budget in bytes for computing the kernel, as in :func:`pinnntk_lib.ntk`.
 
     Raises:
-        ValueError, TypeError: if an argument is not a positive number.
+        ValueError, TypeError: if ``damping`` is not a positive number, or ``max_tries`` or ``memory`` not a positive
+            integer.
 
     Example:
         On the paper's model problem with a = 4, plain gradient descent ends with an error above 1. Kernel gradient

@@ -35,10 +35,10 @@ class Linearized:
     Attributes:
         K: the initial kernel, empirical or at infinite width.
         residuals: the initial residuals, ``{name: (n_name,)}``, as returned by :meth:`Problem.residuals`.
-        weights: ``{name: lambda_name}``; all 1 if None.
+        weights: ``{name: lambda_name}``, all positive; all 1 if None.
 
     Raises:
-        ValueError, TypeError: if a name, shape or value does not fit; the message says which.
+        ValueError, TypeError: if a name, shape or value does not fit, or a time is negative; the message says which.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,12 +80,12 @@ class Linearized:
 
     @property
     def rates(self) -> jax.Array:
-        """The decay rates of the modes: the eigenvalues kappa of the weighted kernel, (n,), descending."""
+        """Decay rates of the modes, (n,), in descending order, which are the weighted kernel's eigenvalues kappa."""
         return self._modes[0]
 
     @property
     def time_constants(self) -> jax.Array:
-        """The time constant of each mode, ``1/kappa``, (n,).
+        """Time constant of each mode, ``1/kappa``, (n,); infinite for a mode that does not decay.
 
         In this time the mode decays by a factor of e. Divide by the learning rate to obtain a number of steps.
         """
@@ -93,12 +93,15 @@ class Linearized:
 
     @property
     def energies(self) -> jax.Array:
-        """Twice each mode's share of the initial weighted loss, (n,): the sum is twice the loss."""
+        """Twice each mode's share of the initial weighted loss, (n,); they sum to twice the loss."""
         return self._modes[2] ** 2
 
     @property
     def modes(self) -> dict[str, jax.Array]:
-        """The modes as residuals: ``{name: (n_name, n)}``, one column per rate."""
+        """The modes as patterns of residuals, ``{name: (n_name, n)}``, with one column per rate.
+
+        Scaled by D^(1/2), the columns are the orthonormal eigenvectors of the weighted kernel.
+        """
         return self._by_condition(self._modes[1] / self._root[:, None])
 
     @property

@@ -47,16 +47,18 @@ def train(
 ) -> Result:
     """Minimise ``sum_i lambda_i mean_i((L_i u - f_i)^2)`` over the model's parameters.
 
-    The losses are means of squares, as in the paper's code. The paper's text has halves of sums, for which a learning
-    rate means something else. Compiled code is cached by the identity of ``apply``, ``optimizer`` and the operators
-    and by shapes: pass the same objects, for instance one optimiser for many seeds, to avoid recompilation.
+    The losses are means of squares, as in the paper's code. The paper's text uses half the sum of squares, so its
+    learning rates are not comparable. Compiled code is cached by ``apply``, ``optimizer``, the operators, the weighting
+    and the shapes (and the sampler and targets, if ``points`` is a function). Functions and optimisers compare by
+    identity: pass the same objects, for instance one optimiser for many seeds, to avoid recompilation.
 
     Args:
-        apply: the model, ``(params, x of shape (d,)) -> scalar``.
+        apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.
         params: initial parameters, a pytree of floating-point arrays.
         problem: the conditions.
         points: ``{name: (n, d) array}``, used at every step; or a function ``key -> points`` that draws new points at
-            each step, such as :class:`~pinnntk_lib.RandomPoints` or :class:`~pinnntk_lib.Minibatches`.
+            each step, such as :class:`~pinnntk_lib.RandomPoints` or :class:`~pinnntk_lib.Minibatches`. The function is
+            traced by JAX, so it must use JAX's functions and return arrays of fixed shapes.
         optimizer: an optax optimiser.
         steps: total number of steps; when resuming, the earlier steps count too.
         weights: ``{name: lambda}``, or a weighting such as :class:`~pinnntk_lib.NTKWeights`; all 1 if None.
@@ -68,18 +70,22 @@ def train(
         snapshots: steps at which to keep the parameters. The history has a row at each of them too.
         checkpoints: directory for checkpoints; none are written if None. Each holds the state, the history and the
             snapshots. The newest two are kept.
-        checkpoint_every: minimum number of steps between checkpoints. One is written at the first row of the history at
-            least this many steps after the last checkpoint, and also at the end and on Ctrl-C.
+        checkpoint_every: minimum number of steps between checkpoints. They are written only at rows of the history,
+            and also at the end and on Ctrl-C.
         resume: an earlier result, or a directory of checkpoints, from which to continue. With all other arguments
-            unchanged, the result is bit for bit that of an uninterrupted run. When resuming, only the structure of
-            ``params`` is used.
+            unchanged, the final state is bit for bit that of an uninterrupted run; the history has an extra row where
+            the earlier run ended between two rows. A directory must be that of a run with the same parameters,
+            optimiser and weights, of which only the structure is then used; a result is taken as it is. To go on
+            writing checkpoints, pass the directory as ``checkpoints`` too.
         progress: whether to show a progress bar; it appears once the run has taken two seconds.
 
     Returns:
-        The parameters, the history and the snapshots. After Ctrl-C, those so far, marked as interrupted.
+        The parameters, the history and the snapshots. After Ctrl-C, everything up to that point, with
+        ``interrupted=True``.
 
     Raises:
-        ValueError, TypeError: if an argument's shape, type, names or values do not fit; the message says which.
+        ValueError, TypeError: if an argument's shape, type, names or values do not fit, or an initial loss is not
+            finite; the message says which.
         DivergenceError: if training diverges. It holds the step, the losses, the stability bound and everything up to
             the last row.
         CheckpointError: if a checkpoint cannot be read or written. If saving one fails, the error's ``result`` holds

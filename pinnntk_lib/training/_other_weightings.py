@@ -17,9 +17,9 @@ from pinnntk_lib.training._weighting import View, Weights, check_share, every_so
 class GradientNormWeights:
     """Learning-rate annealing (Wang, Teng and Perdikaris 2021), which equalises the gradients' magnitudes.
 
-    The weights are a moving average of ``lambda_i = max |grad L_r| / mean |grad lambda_i L_i|``, where the maximum and
-    the mean are over all parameters. The reference condition ``r`` keeps weight 1. As in the paper's public code, the
-    denominator contains the current weight ``lambda_i``. If the ratio ``max |grad L_r| / mean |grad L_i|`` is
+    Each update moves ``lambda_i`` towards ``max |grad L_r| / mean |grad lambda_i L_i|`` by a moving average, where the
+    maximum and the mean are over all parameters. The reference condition ``r`` keeps weight 1. As in the paper's public
+    code, the denominator contains the current weight ``lambda_i``. If the ratio ``max |grad L_r| / mean |grad L_i|`` is
     constant, the fixed point of ``lambda_i`` is therefore the square root of that ratio. Several libraries call weights
     of this kind "NTK weights". They are not: they use the gradients of the losses, not the kernel.
 
@@ -74,11 +74,11 @@ class GradientNormWeights:
 @renamed_keywords(largest="max_weight")
 @dataclass(frozen=True)
 class UncertaintyWeights:
-    """Weights learned with the parameters, as inverse variances of the losses (Kendall, Gal and Cipolla 2018).
+    """Weights learned with the parameters, each the inverse of a noise variance (Kendall, Gal and Cipolla 2018).
 
-    ``L = sum_i exp(-s_i) L_i + s_i`` is minimised over the ``s_i`` as well, here by gradient descent with its own
-    learning rate. The weights ``lambda_i = exp(-s_i)`` tend to ``1 / L_i``, so small losses count as much as large
-    ones.
+    ``L = sum_i (exp(-s_i) L_i + s_i)`` is minimised over the ``s_i`` as well, here by gradient descent with its own
+    learning rate, whose steps are clipped to [-1, 1]. The weights ``lambda_i = exp(-s_i)`` tend to ``1 / L_i``, so
+    small losses count as much as large ones.
 
     Attributes:
         learning_rate: learning rate of the ``s_i``, positive.

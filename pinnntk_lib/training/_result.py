@@ -29,8 +29,9 @@ class Result:
         history: NumPy arrays with a row every ``log_every`` steps and at each snapshot, the first at step 0 and the
             last at the end. ``"step"``, (rows,), holds the step numbers. ``"losses"`` and ``"weights"``, both
             ``{name: (rows,)}``, hold the unweighted mean squares and the weights used at that step. ``"error"``,
-            (rows,), is the relative L2 error against the exact solution, if there is one. The values that ``measure``
-            returned are stored under their names, (rows, ...).
+            (rows,), is the relative L2 error against the exact solution; it is absent if there is none. The values that
+            ``measure`` returned are stored under their names, (rows, ...). After Ctrl-C the last row may be earlier
+            than ``state``.
         state: the state in which training stopped; ``train(..., resume=result)`` continues from it.
         snapshots: ``{step: parameters}`` at the requested steps.
         interrupted: whether Ctrl-C stopped the run.
@@ -66,7 +67,8 @@ class DivergenceError(ArithmeticError):
             factor of 1e6.
         losses: ``{name: loss}`` at that step.
         condition: name of the condition with the largest loss.
-        bound: largest stable learning rate of gradient descent, from the kernel at the last recorded step.
+        bound: largest stable learning rate of plain gradient descent, from the kernel of all points and the weights
+            at the last recorded step.
         result: everything up to that recorded step.
 
     Example:

@@ -50,7 +50,11 @@ class View(NamedTuple):
 
 
 class Weighting(Protocol):
-    """The interface of a weighting in :func:`~pinnntk_lib.train`: two pure functions, called inside compiled code."""
+    """The interface of a weighting in :func:`~pinnntk_lib.train`, a pair of pure functions.
+
+    A weighting is a static argument of compiled code, so it must be hashable and must not change: write it as a frozen
+    dataclass. ``init`` is called once before training, ``update`` at every step inside compiled code.
+    """
 
     def init(self, names: Sequence[str]) -> Any:
         """Return the state before the first step, a pytree of arrays, for conditions with these names."""
@@ -96,17 +100,18 @@ class Fixed:
 
 @dataclass(frozen=True)
 class NTKWeights:
-    """The paper's Algorithm 1: ``lambda_i = Tr(K) / Tr(K_ii)``, recomputed every ``every`` steps, starting at step 0.
+    """The paper's Algorithm 1, ``lambda_i = Tr(K) / Tr(K_ii)``, recomputed at steps 0, ``every``, 2 ``every``, ....
 
     The algorithm as printed assumes that all conditions have the same number of points. The losses are means, so
     repeating every point of a condition changes no loss and should change no weight. It does, however, multiply that
     condition's trace. The default therefore replaces ``Tr(K_ii)`` by ``Tr(K_ii) / n_i`` throughout. With equal numbers
-    of points this gives exactly the paper's weights; otherwise the weights do not depend on those numbers.
+    of points this gives exactly the paper's weights; otherwise the weights do not depend on those numbers. A condition
+    whose trace is zero gets weight 1.
 
     Attributes:
         every: number of steps between updates.
         normalize: "mean" (default: traces divided by the numbers of points) or "trace" (the formula as printed).
-        smoothing: fraction of the old weights that each update keeps, in [0, 1).
+        smoothing: fraction of the old weights that each update keeps, in [0, 1); the first update keeps none.
         points: ``{name: (n, d) array}`` at which the traces are computed; the step's own points if None. Pass all
             points when training on minibatches, or a subset to save time. The points are data: changing them without
             changing their shapes does not trigger recompilation.
