@@ -17,7 +17,6 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from numpy.typing import ArrayLike
 from PIL import Image
 
 from pinnntk_lib._deprecated import renamed_keywords
@@ -95,7 +94,7 @@ def solution(apply: Apply, params: Params, problem: Problem, ax: Axes | None = N
 
 @renamed_keywords(limit="vmax", names="labels")
 def field(
-    values: ArrayLike,
+    values: np.ndarray | jax.Array,
     problem: Problem,
     ax: Axes | None = None,
     vmax: float | None = None,

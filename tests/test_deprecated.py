@@ -60,6 +60,13 @@ def test_a_former_attribute_of_a_diagnosis_works_and_warns(poisson, former, new)
     np.testing.assert_array_equal(returned, getattr(found, new))
 
 
+def test_the_data_of_a_diagnosis_have_former_names_too(poisson):
+    model, params, problem, points = poisson
+    data = pn.diagnose(model.apply, params, problem, points, optimizer=1e-5).data
+    for former, new in {"modes": "eigenvalues", "rounding": "rounding_level", "parameters": "num_params"}.items():
+        np.testing.assert_array_equal(data[former], data[new])
+
+
 def test_an_attribute_that_never_was_is_an_error(poisson):
     model, params, problem, points = poisson
     with pytest.raises(AttributeError, match="'Diagnosis' object has no attribute 'mood'"):

@@ -204,13 +204,17 @@ class Diagnosis:
 
     @property
     def data(self) -> dict[str, Any]:
-        """The results by attribute name, in one dictionary of numbers, strings, dictionaries and arrays."""
+        """The results by attribute name, in one dictionary of numbers, strings, dictionaries and arrays.
+
+        For one more release it also has the results under their former names.
+        """
         names = (
             "weights learning_rate gradient_descent num_params drift traces rates spectra eigenvalues rounding_level "
             "condition_number largest_stable_learning_rate time_constants algorithm_1 "
             "stable_rate_with_algorithm_1 lagging verdict steps_to_a_hundredth limits"
         )
-        return {name: getattr(self, name) for name in names.split()}
+        found = {name: getattr(self, name) for name in names.split()}
+        return found | {former: found[new] for former, new in FORMER_NAMES.items() if new in found}
 
     def __getattr__(self, name: str) -> Any:
         if name not in FORMER_NAMES:

@@ -186,7 +186,7 @@ def test_the_report_says_what_was_found(poisson):
     assert "the slowest in more than" in report
     assert "it diverges" in report
     assert report.count("\n- ") == len(found.limits) >= 3
-    assert set(found.data) >= {"rates", "verdict", "algorithm_1", "modes", "limits"}
+    assert set(found.data) >= {"rates", "verdict", "algorithm_1", "eigenvalues", "limits"}
 
 
 def test_a_condition_that_no_parameter_moves(poisson):
