@@ -2,7 +2,7 @@
 
 import math
 import numbers
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -37,6 +37,13 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_fraction(name: str, value: Any) -> float:
+    """Return ``value`` as a float in [0, 1), or raise an error."""
+    if not 0 <= check_finite(name, value) < 1:
+        raise ValueError(f"{name}: expected a number in [0, 1), got {value}")
+    return float(value)
+
+
 def check_params(params: Params) -> None:
     """Check that every leaf is a floating-point array and, outside ``jit``, that its values are finite."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -67,6 +74,13 @@ def check_names(name: str, given: Iterable[str], expected: Iterable[str]) -> Non
     if unknown or missing:
         said = ", ".join(f"{words} {names}" for words, names in (("unknown", unknown), ("missing", missing)) if names)
         raise ValueError(f"{name}: expected the conditions {list(expected)}, got {list(given)} ({said})")
+
+
+def check_sizes(n: Any, names: Collection[str]) -> dict[str, int]:
+    """Return the number of points of each condition, ``{name: number}``, from one number or such a mapping."""
+    sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(names, n)
+    check_names("n", sizes, names)
+    return {name: check_count(f"n for condition {name!r}", sizes[name]) for name in names}
 
 
 def check_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:

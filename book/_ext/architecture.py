@@ -118,7 +118,8 @@ class Plan:
                 i for i, of_one in enumerate(taken) if not of_one & floors
             )
             column = next(free, len(taken))
-            taken[column:] = [*taken[column:]] or [set()]
+            if column == len(taken):
+                taken.append(set())
             taken[column] |= floors
             self.column |= dict.fromkeys(chain, column)
 

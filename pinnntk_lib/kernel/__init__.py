@@ -8,6 +8,7 @@ from pinnntk_lib.kernel._matrixfree import ntk_eigenpairs, ntk_vector_product
 from pinnntk_lib.kernel._ntk import METHODS, ntk, ntk_diagonal
 from pinnntk_lib.kernel._plan import residual_graphs
 from pinnntk_lib.kernel._result import NTK, Path
+from pinnntk_lib.kernel._setting import residual_of
 from pinnntk_lib.kernel._trace import trace
 
 __all__ = [
@@ -19,5 +20,6 @@ __all__ = [
     "ntk_eigenpairs",
     "ntk_vector_product",
     "residual_graphs",
+    "residual_of",
     "trace",
 ]

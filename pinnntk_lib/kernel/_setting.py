@@ -39,7 +39,9 @@ def residuals_of(setting):
     x = jax.ShapeDtypeStruct(*x)
     check_conditions(apply, params, dict(operators), x)
 
-    def residual(operator):
-        return lambda params, x: operator(lambda y: apply(params, y), x)
+    return {name: residual_of(apply, operator) for name, operator in operators}, params, x
 
-    return {name: residual(operator) for name, operator in operators}, params, x
+
+def residual_of(apply, operator):
+    """Return the operator applied to the model, ``(params, x) -> L[u](x)``."""
+    return lambda params, x: operator(lambda y: apply(params, y), x)

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pinnntk_lib._check import check_finite
+from pinnntk_lib._check import check_finite, check_positive
 from pinnntk_lib.limit._hermite import Coefficients, Series
 from pinnntk_lib.models import ACTIVATIONS, MLP
 
@@ -36,9 +36,7 @@ def network_of(model, radius, variances, rtol):
         raise ValueError(
             f"weight_variance, bias_variance: expected a positive and a non-negative number, got {variances}"
         )
-    rtol = check_finite("rtol", rtol)
-    if rtol <= 0:
-        raise ValueError(f"rtol: expected a positive number, got {rtol}")
+    rtol = check_positive("rtol", rtol)
     activation, layers = ACTIVATIONS.get(model.activation, model.activation), []
     largest = weight_variance * check_finite("radius", radius) ** 2 + bias_variance
     for _ in range(model.depth):

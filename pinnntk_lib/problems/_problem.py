@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_names, check_points
+from pinnntk_lib._check import check_count, check_points, check_sizes
 from pinnntk_lib._types import Function, Operator
 from pinnntk_lib.operators import d
 
@@ -98,13 +98,9 @@ class Problem:
             ValueError, TypeError: if a number is not a positive integer, or the names in ``n`` are not those of the
                 conditions.
         """
-        sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(self.conditions, n)
-        check_names("n", sizes, self.conditions)
+        sizes = check_sizes(n, self.conditions)
         keys = [None] * len(sizes) if key is None else jax.random.split(key, len(sizes))
-        return {
-            name: condition.sampler(check_count(f"n for condition {name!r}", sizes[name]), k)
-            for (name, condition), k in zip(self.conditions.items(), keys)
-        }
+        return {name: condition.sampler(sizes[name], k) for (name, condition), k in zip(self.conditions.items(), keys)}
 
     def residuals(self, u: Function, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Compute the residuals of a function ``u`` at each condition's points, ``{name: (n_name,)}``.

@@ -5,23 +5,21 @@ Compiled code is cached by the sampler, so samplers are frozen dataclasses, like
 avoid recompilation.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import jax
 
-from pinnntk_lib._check import check_count, check_names, check_points
+from pinnntk_lib._check import check_points, check_sizes
 from pinnntk_lib.problems._problem import Problem
 
 Sizes = tuple[tuple[str, int], ...]
 
 
-def _sizes(n: int | Mapping[str, int], names: Iterable[str]) -> Sizes:
+def _sizes(n: int | Mapping[str, int], names: Collection[str]) -> Sizes:
     """Return the pairs ``(name, number)``, which are hashable, from one number or ``{name: number}``."""
-    sizes = dict(n) if isinstance(n, Mapping) else dict.fromkeys(names, n)
-    check_names("n", sizes, names)
-    return tuple((name, check_count(f"n for condition {name!r}", sizes[name])) for name in names)
+    return tuple(check_sizes(n, names).items())
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
-from pinnntk_lib._check import check_count, check_positive
+from pinnntk_lib._check import check_count, check_fraction, check_positive
 from pinnntk_lib._deprecated import renamed_keywords
-from pinnntk_lib.training._weighting import View, Weights, check_share, every_so_often, ones, ratio, smoothed
+from pinnntk_lib.training._weighting import View, Weights, every_so_often, ones, ratio, smoothed
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class GradientNormWeights:
 
     def __post_init__(self) -> None:
         check_count("every", self.every)
-        check_share("smoothing", self.smoothing)
+        check_fraction("smoothing", self.smoothing)
 
     def init(self, names: Sequence[str]) -> Any:
         if self.reference not in names:
@@ -152,8 +152,8 @@ class RelativeLossWeights:
 
     def __post_init__(self) -> None:
         check_positive("temperature", self.temperature)
-        check_share("alpha", self.alpha)
-        check_share("rho", self.rho)
+        check_fraction("alpha", self.alpha)
+        check_fraction("rho", self.rho)
 
     def init(self, names: Sequence[str]) -> Any:
         return {"weights": ones(names), "first": ones(names), "last": ones(names)}

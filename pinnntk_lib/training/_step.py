@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pinnntk_lib.kernel import residual_graphs
+from pinnntk_lib.kernel import residual_graphs, residual_of
 from pinnntk_lib.training._result import TrainState
 from pinnntk_lib.training._weighting import View
 
@@ -79,14 +79,11 @@ def _step(apply, operators, optimizer, weighting, draw, data, state):
 
 def _residuals(apply, operators, draw, data, state):
     """Return ``(params, points, targets) -> {name: (n, ...) array}``, which runs traced graphs of the residuals."""
-
-    def residual(operator):
-        return lambda params, x: operator(lambda y: apply(params, y), x)
-
     # Nested derivatives compute many values twice, and reverse mode would double the duplicates. Tracing merges them.
     x = jax.eval_shape(draw, data, state.step)[0][operators[0][0]]
     point = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
-    graphs = residual_graphs({name: residual(operator) for name, operator in operators}, state.params, point)
+    residuals_at_a_point = {name: residual_of(apply, operator) for name, operator in operators}
+    graphs = residual_graphs(residuals_at_a_point, state.params, point)
 
     def residuals(params, points, targets):
         leaves = jax.tree.leaves(params)

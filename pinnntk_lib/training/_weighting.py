@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_finite, check_points, check_weights
+from pinnntk_lib._check import check_count, check_fraction, check_points, check_weights
 from pinnntk_lib._types import Apply, Operator, Params
 from pinnntk_lib.kernel import ntk_diagonal
 
@@ -140,7 +140,7 @@ class NTKWeights:
         check_count("every", self.every)
         if self.normalize not in ("mean", "trace"):
             raise ValueError(f"normalize: expected 'mean' or 'trace', got {self.normalize!r}")
-        check_share("smoothing", self.smoothing)
+        check_fraction("smoothing", self.smoothing)
 
     def init(self, names: Sequence[str]) -> Any:
         points = {} if self.points is None else check_points(self.points, names)
@@ -171,11 +171,6 @@ def as_weighting(weights: Mapping[str, float] | Weighting | None) -> Weighting:
 
 def ones(names):
     return {name: jnp.ones(()) for name in names}
-
-
-def check_share(name, value):
-    if not 0 <= check_finite(name, value) < 1:
-        raise ValueError(f"{name}: expected a number in [0, 1), got {value}")
 
 
 def every_so_often(every, step, updated, weights):
