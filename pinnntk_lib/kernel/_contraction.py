@@ -1,26 +1,98 @@
-"""Contraction of the residuals' factors into blocks and diagonals of the kernel."""
+"""Contraction of the residuals' gradients into blocks and diagonals of the kernel.
 
+The gradient of n residuals with respect to a part of the parameters has one of three forms: :class:`Rows`, a
+Jacobian; :class:`Products`, outer products that are contracted pair by pair; or :class:`Assembled`, outer products
+whose sums, the rows of the Jacobian, are formed a few rows of the parameter matrix at a time.
+"""
+
+import math
 from collections.abc import Mapping
+from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pinnntk_lib.kernel._costs import costs
+
 SMALL = 4096  # row length up to which a Jacobian is worth copying
 
 
-def block(a: Mapping, b: Mapping, same: bool, shape: tuple[int, int]) -> jax.Array:
-    """Return the kernel (n_a, n_b) of the residuals with factors a and b; ``same`` if both are the same residuals."""
+class Rows(NamedTuple):
+    """A Jacobian (n, size)."""
+
+    jacobian: jax.Array
+
+
+class Products(NamedTuple):
+    """Gradients as sums over C channels of outer products, contracted by pairs of channels.
+
+    Attributes:
+        rows: (n, C, rows).
+        columns: (n, C, columns).
+    """
+
+    rows: jax.Array
+    columns: jax.Array
+
+
+class Assembled(NamedTuple):
+    """As :class:`Products`, contracted by assembling the Jacobian."""
+
+    rows: jax.Array
+    columns: jax.Array
+
+
+Features = Mapping[int, Rows | Products | Assembled]  # {part of the parameters: gradients}
+
+
+def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.Array:
+    """Return the kernel (n_a, n_b) of the residuals with gradients a and b; ``same`` if both are the same residuals."""
+    n, m = shape
+    high, wide = (math.ceil(length / math.ceil(length / costs().tile)) for length in shape)
+    if (high, wide) == shape:
+        return _tile(a, b, same, shape)
+    # Tiles stay in the cache while they are summed. Those at the end overlap, so that all have the same size.
+    tops, lefts = ([min(start, length - side) for start in range(0, length, side)] for length, side in ((n, high), (m, wide)))
+    corners = [(i, j) for i in tops for j in (lefts if not same else tops) if not same or j < i]
+
+    def cut(features, start, length):
+        return jax.tree.map(lambda f: jax.lax.dynamic_slice_in_dim(f, start, length), features)
+
+    def place(matrix, corner):
+        i, j = corner[0], corner[1]
+        tile = _tile(cut(a, i, high), cut(b, j, wide), False, (high, wide))
+        matrix = jax.lax.dynamic_update_slice(matrix, tile, (i, j))
+        return jax.lax.dynamic_update_slice(matrix, tile.T, (j, i)) if same else matrix, None
+
+    def place_on_diagonal(matrix, i):
+        part = cut(a, i, high)
+        return jax.lax.dynamic_update_slice(matrix, _tile(part, part, True, (high, high)), (i, i)), None
+
+    matrix = jnp.zeros(shape, jax.eval_shape(partial(_tile, same=False, shape=shape), a, b).dtype)
+    if corners:
+        matrix = jax.lax.scan(place, matrix, np.array(corners))[0]
+    return jax.lax.scan(place_on_diagonal, matrix, np.array(tops))[0] if same else matrix
+
+
+def _tile(a, b, same, shape):
     shared = sorted(a.keys() & b.keys())
-    in_factors = [part for part in shared if len(a[part]) == 2]
-    total = sum(_of_factors(a[part], b[part], same) for part in in_factors)
-    jacobians = [(a[part][0][0], b[part][0][0]) for part in shared if len(a[part]) == 1]
+    total: jax.Array | float = 0.0
+    jacobians = [(a[part].jacobian, b[part].jacobian) for part in shared if isinstance(a[part], Rows)]
     # concatenate the small Jacobians: writing an n x n product costs memory traffic, however short the rows
     small = [pair for pair in jacobians if pair[0].shape[1] <= SMALL]
     if small:
         total += _matmul(*(jnp.concatenate(side, axis=1) for side in zip(*small)))
     total += sum(_matmul(*pair) for pair in jacobians if pair[0].shape[1] > SMALL)
-    return jnp.broadcast_to(total, shape)
+    for part in shared:
+        if isinstance(a[part], Products):
+            total += _by_pairs(a[part], b[part], same)
+        elif isinstance(a[part], Assembled):
+            total += _by_rows(a[part], b[part], same)
+    total = jnp.broadcast_to(total, shape)
+    # K is symmetric, but a computed J J^T is symmetric only up to rounding error
+    return (total + total.T) / 2 if same else total
 
 
 def _matmul(a, b):
@@ -28,19 +100,51 @@ def _matmul(a, b):
     return jnp.matmul(a, b.T, precision="highest")
 
 
-def _of_factors(a, b, same):
+def assembled(rows, columns):
+    """Return the Jacobian (n, rows * columns) of sums over channels of outer products, (n, C, rows), (n, C, columns)."""
+    return _assembled(jnp.swapaxes(rows, 1, 2), columns)
+
+
+def _assembled(rows, columns):
+    products = jnp.einsum("nrk,nkc->nrc", rows, columns, precision="highest")  # the fastest order on CPUs
+    return products.reshape(len(products), -1)
+
+
+def _by_pairs(a, b, same):
     """Return the sum over channels k, l of (rows_a[k] rows_b[l]^T) * (columns_a[k] columns_b[l]^T)."""
-    (rows_a, columns_a), (rows_b, columns_b) = a, b
 
     def add(total, pair):
         k, m, weight = pair
-        kernel = _matmul(rows_a[k], rows_b[m]) * _matmul(columns_a[k], columns_b[m])
+        kernel = _matmul(a.rows[:, k], b.rows[:, m]) * _matmul(a.columns[:, k], b.columns[:, m])
         return total + weight * kernel, None
 
     # a loop, because the compiler would otherwise compute all products first and keep them in memory
-    start = jnp.zeros((rows_a.shape[1], rows_b.shape[1]), rows_a.dtype)
-    total = jax.lax.scan(add, start, _pairs(len(rows_a), len(rows_b), same, rows_a.dtype))[0]
+    start = jnp.zeros((len(a.rows), len(b.rows)), a.rows.dtype)
+    total = jax.lax.scan(add, start, _pairs(a.rows.shape[1], b.rows.shape[1], same, a.rows.dtype))[0]
     return total + total.T if same else total
+
+
+def _by_rows(a, b, same):
+    """Return J_a J_b^T, with the Jacobians assembled for a few rows of the parameter matrix at a time."""
+    n, _, height = a.rows.shape
+    row_bytes = a.columns.shape[-1] * a.columns.dtype.itemsize
+    count = min(height, math.ceil(n * height * row_bytes / (2 * costs().working_set)))
+    by_block = [_in_blocks(a.rows, count)] if same else [_in_blocks(a.rows, count), _in_blocks(b.rows, count)]
+
+    def add(total, rows):
+        J = _assembled(rows[0], a.columns)
+        return total + _matmul(J, J if same else _assembled(rows[1], b.columns)), None
+
+    start = jnp.zeros((len(a.rows), len(b.rows)), a.rows.dtype)
+    return jax.lax.scan(add, start, by_block)[0]
+
+
+def _in_blocks(rows, count):
+    """Divide (n, C, rows) into ``count`` blocks of equal size, (count, n, size, C), the last filled with zeros."""
+    n, channels, length = rows.shape
+    size = -(-length // count)
+    filled = jnp.pad(rows, ((0, 0), (0, 0), (0, size * count - length)))
+    return filled.reshape(n, channels, count, size).transpose(2, 0, 3, 1)
 
 
 def _pairs(a, b, same, dtype):
@@ -49,21 +153,18 @@ def _pairs(a, b, same, dtype):
     return k, m, np.where(same & (k == m), 0.5, 1.0).astype(dtype)
 
 
-def diagonal(factors: Mapping, n: int) -> jax.Array:
-    """Return the kernel's diagonal (n,) from the residuals' factors."""
+def diagonal(features: Features, n: int) -> jax.Array:
+    """Return the kernel's diagonal (n,) from the residuals' gradients."""
     total: jax.Array | float = 0.0
-    for rows, *columns in factors.values():
-        if columns:
-            total += _diagonal_of_factors(rows, columns[0])
+    for gradients in features.values():
+        if isinstance(gradients, Products):
+            total += _diagonal_by_pairs(gradients)
         else:
-            total += jnp.sum(rows[0] ** 2, -1)
+            jacobian = gradients.jacobian if isinstance(gradients, Rows) else assembled(*gradients)
+            total += jnp.sum(jacobian**2, -1)
     return jnp.broadcast_to(total, (n,))
 
 
-def _diagonal_of_factors(rows, columns):
-    def add(total, pair):
-        k, m, weight = pair
-        return total + 2 * weight * jnp.sum(rows[k] * rows[m], -1) * jnp.sum(columns[k] * columns[m], -1), None
-
-    start = jnp.zeros(rows.shape[1], rows.dtype)
-    return jax.lax.scan(add, start, _pairs(len(rows), len(rows), True, rows.dtype))[0]
+def _diagonal_by_pairs(gradients):
+    gram = partial(jnp.einsum, "nkr,nlr->nkl", precision="highest")
+    return jnp.sum(gram(gradients.rows, gradients.rows) * gram(gradients.columns, gradients.columns), (1, 2))

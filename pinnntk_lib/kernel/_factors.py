@@ -18,14 +18,20 @@ itself; the plan says which leaves do, and why.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from pinnntk_lib.kernel._contraction import SMALL, Assembled, Features, Products, Rows, assembled
+from pinnntk_lib.kernel._costs import costs
 from pinnntk_lib.kernel._graph import Graph, nbytes
 from pinnntk_lib.kernel._leaves import Part
 from pinnntk_lib.kernel._trace import trace
+
+
+ENOUGH = 64  # points whose matrix products with a layer's weights are fast
 
 
 class Channel(NamedTuple):
@@ -52,6 +58,7 @@ class Factors:
         graph: maps the leaves and a point to deltas (outputs, m, rows), others (m, columns) and Jacobians
             (outputs, size).
         channels: ``{part: its channels}`` for the factored parts.
+        assembled: the factored parts whose Jacobian is assembled from the factors.
         jacobians: ``{part: value of its Jacobian}`` for the other parts.
         sides: ``{part: (rows, columns)}`` for the factored parts, ``{part: (size,)}`` for the others.
         outputs: number of the condition's residuals at a point.
@@ -61,6 +68,7 @@ class Factors:
 
     graph: Graph
     channels: Mapping[int, tuple[Channel, ...]]
+    assembled: frozenset[int]
     jacobians: Mapping[int, int]
     sides: Mapping[int, tuple[int, ...]]
     outputs: int
@@ -77,29 +85,56 @@ class Factors:
         factors = sum(self.count(part) * sum(self.sides[part]) for part in self.channels)
         return self.itemsize * self.outputs * (factors + sum(self.sides[part][0] for part in self.jacobians))
 
-    def __call__(self, leaves: Sequence, x: jax.Array) -> dict[int, tuple[jax.Array, ...]]:
-        """Compute the factors at points x (n, d).
+    def __call__(self, leaves: Sequence, x: jax.Array, together: bool = False) -> Features:
+        """Compute the gradients of the residuals at points x (n, d), in the form chosen for each part.
 
-        Returns:
-            ``{part: (rows (C, n * outputs, rows), columns (C, n * outputs, columns))}`` for the factored parts,
-            ``{part: (Jacobian (1, n * outputs, size),)}`` for the others.
+        Unless ``together``, as many points at a time as the cache can hold.
         """
-        stacked = jax.vmap(self._at_point, in_axes=(None, 0), out_axes=1)(leaves, x)
-        return jax.tree.map(lambda a: a.reshape(len(a), -1, a.shape[-1]), stacked)
+        return mapped(
+            jax.vmap(self._at_point, in_axes=(None, 0)), leaves, x, len(x) if together else self.points_at_once
+        )
+
+    @property
+    def points_at_once(self) -> int:
+        """Number of points whose factors are computed together: what the cache holds, but enough for fast products."""
+        size, cache = max(1, self.bytes_per_point), costs().working_set
+        return max(cache // size, ENOUGH if size * ENOUGH <= 4 * cache else 1)
 
     def _at_point(self, leaves, x):
         values = dict(zip(self.graph.outputs, self.graph.run([*leaves, x])[0]))
 
         def sides(channel):
-            delta = jnp.moveaxis(values[channel.delta], 0, 1)  # (m, outputs, rows)
-            other = values[channel.other][:, None]
-            other = jnp.broadcast_to(other, (channel.m, self.outputs, other.shape[-1]))
+            delta = values[channel.delta]  # (outputs, m, rows)
+            other = jnp.broadcast_to(values[channel.other], (self.outputs, channel.m, values[channel.other].shape[-1]))
             return (other, delta) if channel.swapped else (delta, other)
 
-        found = {part: (values[value][None],) for part, value in self.jacobians.items()}
+        found: dict = {part: Rows(values[value]) for part, value in self.jacobians.items()}
         for part, channels in self.channels.items():
-            found[part] = tuple(jnp.concatenate(side) for side in zip(*map(sides, channels)))
+            rows, columns = (jnp.concatenate(side, axis=1) for side in zip(*map(sides, channels)))
+            if part not in self.assembled:
+                found[part] = Products(rows, columns)
+            elif math.prod(self.sides[part]) > SMALL:
+                found[part] = Assembled(rows, columns)
+            else:
+                found[part] = Rows(assembled(rows, columns))
         return found
+
+
+def mapped(f, leaves, x, at_once):
+    """Apply ``f(leaves, points)`` to the points x (n, d), at most ``at_once`` at a time.
+
+    Returns f's arrays (points, outputs, ...) for all points, as (n * outputs, ...).
+    """
+    n = len(x)
+    chunks = -(-n // at_once)
+    if chunks > 1:
+        size = -(-n // chunks)
+        x = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (size * chunks - n, *x.shape[1:]))])
+        found = jax.lax.map(partial(f, leaves), x.reshape(chunks, size, *x.shape[1:]))
+        found = jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:])[:n], found)
+    else:
+        found = f(leaves, x)
+    return jax.tree.map(lambda a: a.reshape(-1, *a.shape[2:]), found)
 
 
 def _factor_function(graph: Graph, parts: Sequence[Part], in_factors: Sequence[bool]) -> Callable:
@@ -153,16 +188,22 @@ def _factor_function(graph: Graph, parts: Sequence[Part], in_factors: Sequence[b
     return function
 
 
-def factors_of(graph, parts, numbers, in_factors, rows, leaves, x, outputs):
+def factors_of(graph, parts, forms, rows, leaves, x):
     """Return the :class:`Factors` of one condition.
 
-    ``numbers`` identify the parts across all conditions. ``rows`` says which axes of each part are its rows, in every
-    condition.
+    Args:
+        graph: the graph of the condition's residual.
+        parts: the parts of the leaves that it uses.
+        forms: ``{key of a part: (number of the part, Rows or Products or Assembled)}``, for all conditions.
+        rows: ``{key of a part: its axes that are rows}``, in every condition.
+        leaves, x: shapes and dtypes of the leaves and of a point.
     """
+    in_factors = [forms[part.key][1] is not Rows for part in parts]
     factor_graph = trace(_factor_function(graph, parts, in_factors), leaves, x)
     values = iter(factor_graph.outputs)
     channels, jacobians, sides = {}, {}, {}
-    for part, number, yes in zip(parts, numbers, in_factors):
+    for part, yes in zip(parts, in_factors):
+        number = forms[part.key][0]
         if not yes:
             jacobians[number], sides[number] = next(values), (part.size,)
             continue
@@ -176,9 +217,10 @@ def factors_of(graph, parts, numbers, in_factors, rows, leaves, x, outputs):
     return Factors(
         factor_graph,
         channels,
+        frozenset(number for number, form in forms.values() if form is Assembled),
         jacobians,
         sides,
-        outputs,
+        graph.avals[graph.outputs[0]].shape[0],
         factor_graph.peak_bytes(),
         max(leaf.dtype.itemsize for leaf in leaves),
     )
@@ -195,9 +237,9 @@ class Gradients:
         self.feature_bytes = self.outputs * sum(map(nbytes, jax.tree.leaves(params)))
         self.bytes_per_point = self.feature_bytes
 
-    def __call__(self, leaves, x):
+    def __call__(self, leaves, x, together=True):
         params = jax.tree.unflatten(self.treedef, leaves)
         with jax.default_matmul_precision("highest"):
             gradients = jax.vmap(self.derivative(self.residual), in_axes=(None, 0))(params, x)
         rows = len(x) * self.outputs
-        return {i: (leaf.reshape(1, rows, -1),) for i, leaf in enumerate(jax.tree.leaves(gradients))}
+        return {i: Rows(leaf.reshape(rows, -1)) for i, leaf in enumerate(jax.tree.leaves(gradients))}

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib.kernel import _contraction
+from pinnntk_lib.kernel._factors import mapped
 
 Pairs = tuple  # of (features, points), one pair per condition
 
@@ -119,9 +120,7 @@ def features_at(feature, leaves, x):
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _block(a, b, same, shape):
-    block = _contraction.block(a, b, same, shape)
-    # K is symmetric, but a computed J J^T is symmetric only up to rounding error
-    return (block + block.T) / 2 if same else block
+    return _contraction.block(a, b, same, shape)
 
 
 @partial(jax.jit, donate_argnums=0)
@@ -136,10 +135,10 @@ def diagonal(features: Any, leaves: Sequence, x: jax.Array, memory: int) -> jax.
 
 @partial(jax.jit, static_argnums=(0, 3))
 def _diagonal(features, leaves, x, batch):
-    def at(x):
-        return _contraction.diagonal(features(leaves, x), len(x) * features.outputs)
+    def at(leaves, x):
+        return _contraction.diagonal(features(leaves, x), len(x) * features.outputs).reshape(len(x), -1)
 
-    return at(x) if len(x) <= batch else jax.lax.map(lambda point: at(point[None]), x, batch_size=batch).reshape(-1)
+    return mapped(at, leaves, x, min(batch, features.points_at_once))
 
 
 def batch_size(bytes_per_point: int, memory: int) -> int:

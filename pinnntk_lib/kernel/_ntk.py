@@ -82,7 +82,7 @@ def ntk(
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
     others = None if other_points is None else check_other_points(other_points, points)
-    plan = plan_of(setting, tuple(len(x) for x in points.values()), method, True, memory)
+    plan = plan_of(setting, tuple(len(x) for x in points.values()), method, True)
     rows = tuple((plan.features[name], x) for name, x in points.items())
     columns = tuple((plan.features[name], x) for name, x in others.items()) if others else None
     kernel = gram if mesh is None else partial(sharded_gram, mesh=mesh)
@@ -113,5 +113,5 @@ def ntk_diagonal(
     """
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
-    plan = plan_of(setting, tuple(len(x) for x in points.values()), "auto", False, memory)
+    plan = plan_of(setting, tuple(len(x) for x in points.values()), "auto", False)
     return {name: diagonal(plan.features[name], leaves, x, memory) for name, x in points.items()}

@@ -1,14 +1,17 @@
 """The plan of how each parameter leaf enters the kernel, made by counting operations and memory."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._types import Params
+from pinnntk_lib.kernel._contraction import Assembled, Products, Rows
+from pinnntk_lib.kernel._costs import costs
 from pinnntk_lib.kernel._factors import Factors, Gradients, factors_of
 from pinnntk_lib.kernel._graph import Graph
 from pinnntk_lib.kernel._leaves import reconciled, step_label
@@ -31,7 +34,7 @@ class Plan:
 
 
 @lru_cache(maxsize=128)
-def plan_of(setting, sizes, method, whole, memory):
+def plan_of(setting, sizes, method, whole):
     """Plan how to compute the features of each condition."""
     residuals, params, x = residuals_of(setting)
     if method == "jacobian":
@@ -41,7 +44,7 @@ def plan_of(setting, sizes, method, whole, memory):
             for where, _ in jax.tree_util.tree_leaves_with_path(params)
         ]
         return Plan(features, tuple(paths))
-    return _make_plan(residuals, params, x, dict(zip(residuals, sizes)), method, whole, memory)
+    return _make_plan(residuals, params, x, dict(zip(residuals, sizes)), method, whole)
 
 
 def residual_graphs(residuals: Mapping[str, Callable[..., Any]], params: Params, x: Any) -> dict[str, Graph]:
@@ -54,76 +57,76 @@ def residual_graphs(residuals: Mapping[str, Callable[..., Any]], params: Params,
     return {name: trace(flat(residual), leaves, x) for name, residual in residuals.items()}
 
 
-def _make_plan(residuals, params, x, sizes, method, whole, memory):
+def _make_plan(residuals, params, x, sizes, method, whole):
     """Follow every leaf through every condition and decide how it enters the kernel.
 
     Args:
         residuals: ``{condition: function (params, x) -> number or (outputs,) array}``.
         params, x: shapes and dtypes of the parameters and of a point.
         sizes: ``{condition: number of points}``.
-        method: "structured" factors every part that can be factored, "auto" only the parts for which this costs less.
+        method: "structured" contracts every part that can be factored by pairs of channels; "auto" does so, or
+            assembles its Jacobian, whichever costs less.
         whole: whether the whole kernel is needed, or only its diagonal.
-        memory: memory budget in bytes. If a Jacobian would take more than half of it (in float32), "auto" prefers
-            factors that are smaller.
     """
     leaves = jax.tree.leaves(params)
     with jax.default_matmul_precision("highest"):
         graphs = residual_graphs(residuals, params, x)
-        outputs = {name: graph.avals[graph.outputs[0]].shape[0] for name, graph in graphs.items()}
         found, rows, reasons = reconciled(graphs, len(leaves))
-        keys = list(reasons)
-
-        def build():
-            return {
-                name: factors_of(
-                    graphs[name],
-                    parts,
-                    [keys.index(part.key) for part in parts],
-                    [not reasons[part.key] for part in parts],
-                    rows,
-                    leaves,
-                    x,
-                    outputs[name],
-                )
-                for name, parts in found.items()
-            }
-
-        factors = build()
-        if method == "auto":
-            counts = {name: sizes[name] * outputs[name] for name in sizes}
-            dear = [
-                key
-                for number, key in enumerate(keys)
-                if not reasons[key] and not _pays(number, factors, counts, whole, memory)
-            ]
-            if dear:
-                reasons |= dict.fromkeys(dear, "its Jacobian costs less")
-                factors = build()
+        forms = {}
+        for number, (key, reason) in enumerate(reasons.items()):
+            form = Rows if reason else Products
+            if method == "auto" and not reason and not _pairs_pay(_uses(key, found, graphs, sizes), whole):
+                form, reasons[key] = Assembled, ASSEMBLED
+            forms[key] = number, form
+        factors = {name: factors_of(graphs[name], parts, forms, rows, leaves, x) for name, parts in found.items()}
     return Plan(factors, _paths(params, reasons))
 
 
-# Costs in multiply-adds of a matrix product, measured on two CPU cores: adding an element of a channel pair's kernel to
-# the sum over channels, and writing an element of a Jacobian.
-SUM, WRITE = 30, 40
+ASSEMBLED = "assembling its Jacobian costs less"
 
 
-def _pays(part, factors, counts, whole, memory):
-    """Return whether a part's factors cost less than its Jacobian."""
-    used = [(counts[name], f.count(part), *f.sides[part]) for name, f in factors.items() if part in f.channels]
-    rows, columns = used[0][2:]
-    size = rows * columns
+class _PartUse(NamedTuple):
+    """How a condition uses a part: its residuals, the channels of each, and the sides of the parameter matrix."""
+
+    residuals: int
+    channels: int
+    rows: int
+    columns: int
+
+
+def _uses(key, found, graphs, sizes):
+    """Return the :class:`_PartUse` of every condition that uses a part."""
+    uses = []
+    for name, parts in found.items():
+        for part in parts:
+            if part.key == key:
+                graph = graphs[name]
+                rows, columns = (math.prod(part.shape[i] for i in side) for side in (part.uses[0].rows, part.uses[0].columns))
+                others = (math.prod(graph.avals[use.other].shape) for use in part.uses)
+                columns_of = (math.prod(part.shape[i] for i in use.columns) for use in part.uses)
+                channels = sum(a // b for a, b in zip(others, columns_of))
+                uses.append(_PartUse(sizes[name] * graph.avals[graph.outputs[0]].shape[0], channels, rows, columns))
+    return uses
+
+
+def _pairs_pay(uses, whole):
+    """Return whether contracting a part's outer products by pairs of channels costs less than its Jacobian."""
+    cost, (_, _, rows, columns) = costs(), uses[0]
+    size, sides = rows * columns, rows + columns
     if min(rows, columns) == 1:
         return False
-    numbers = sum(n * c * (rows + columns) for n, c, *_ in used)
-    points = sum(n for n, *_ in used)
-    if 4 * points * size > memory / 2 and numbers < points * size:
-        return True
+    assembling = [n * size * (c * cost.assemble + cost.write) for n, c, *_ in uses]
     if not whole:
-        return sum(n * c**2 * (rows + columns) for n, c, *_ in used) < sum(n * c * size for n, c, *_ in used)
-    forming = sum(n * (c + WRITE) * size for n, c, *_ in used)
-    pairs = [(a, b) for i, a in enumerate(used) for b in used[i:]]
-    in_factors = sum(n * c * m * d * (rows + columns + SUM) for (n, c, *_), (m, d, *_) in pairs)
-    return in_factors < sum(n * m * size for (n, *_), (m, *_) in pairs) + forming
+        return sum(n * c**2 * (sides + cost.accumulate) for n, c, *_ in uses) < sum(assembling)
+    by_pairs = by_rows = 0.0
+    for i, ((n, c, *_), one) in enumerate(zip(uses, assembling)):
+        # K is symmetric: within a condition, one half of the pairs of channels is enough
+        by_pairs += n**2 * c * (c + 1) / 2 * (sides + cost.accumulate)
+        by_rows += n**2 * size + one
+        for (m, k, *_), other in zip(uses[i + 1 :], assembling[i + 1 :]):
+            by_pairs += n * m * c * k * (sides + cost.accumulate)
+            by_rows += n * m * size + one + other
+    return by_pairs < by_rows
 
 
 def _paths(params, reasons):
@@ -136,5 +139,6 @@ def _paths(params, reasons):
             paths.append(Path(name, "unused", "no condition depends on it"))
         for steps, reason in own:
             label = name + "".join(map(step_label, steps))
-            paths.append(Path(label, "jacobian" if reason else "structured", reason or "used in matrix products"))
+            method = {"": "structured", ASSEMBLED: "assembled"}.get(reason, "jacobian")
+            paths.append(Path(label, method, reason or "used in matrix products"))
     return tuple(paths)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib.kernel._graph import hashable, is_float
+from pinnntk_lib.kernel._recursion import run
 
 # Primitives that are linear in their only argument
 LINEAR = ("transpose", "reshape", "squeeze", "broadcast_in_dim", "reduce_sum", "slice", "copy", "rev")
@@ -31,7 +32,10 @@ def regrouped(builder):
 
 
 class _Regrouping:
-    """Rewrites the graph's values as sums ``{value: coefficient}`` and computes these sums with few products."""
+    """Rewrites the graph's values as sums ``{value: coefficient}`` and computes these sums with few products.
+
+    Its recursive methods are generators, for :func:`~pinnntk_lib.kernel._recursion.run`.
+    """
 
     def __init__(self, builder):
         self.builder, self.graph = builder, builder.graph
@@ -39,7 +43,7 @@ class _Regrouping:
         self.totals = {}  # {frozenset of a sum's terms: value of the sum}
 
     def graph_with_outputs(self):
-        outputs = [self.total({v: 1.0}) if is_float(self.graph.avals[v]) else v for v in self.graph.outputs]
+        outputs = [run(self.total({v: 1.0})) if is_float(self.graph.avals[v]) else v for v in self.graph.outputs]
         return replace(self.graph, outputs=outputs)
 
     def total(self, terms):
@@ -47,7 +51,7 @@ class _Regrouping:
         terms = self.expanded(terms)
         key = frozenset(terms.items())
         if key not in self.totals:
-            self.totals[key] = self.summed(self.pooled(terms))
+            self.totals[key] = self.summed((yield self.pooled(terms)))
         return self.totals[key]
 
     def expanded(self, terms):
@@ -94,12 +98,12 @@ class _Regrouping:
             for value, (node, position) in largest.items():
                 inner[node.inputs[position]] = inner.get(node.inputs[position], 0.0) + left.pop(value)
             inputs = list(node.inputs)
-            inputs[position] = self.total(inner)
+            inputs[position] = yield self.total(inner)
             value = self.applied(node, inputs)
             # Equal equations are merged, so two groups can produce the same value.
             result[value] = result.get(value, 0.0) + 1.0
         for value, c in left.items():
-            below = self.below(value)
+            below = yield self.below(value)
             result[below] = result.get(below, 0.0) + c
         return result
 
@@ -133,7 +137,10 @@ class _Regrouping:
             return value
         if math.prod(self.graph.avals[value].shape) > FEW:
             return value
-        return self.applied(node, [self.total({v: 1.0}) if is_float(self.graph.avals[v]) else v for v in node.inputs])
+        inputs = []
+        for v in node.inputs:
+            inputs.append((yield self.total({v: 1.0})) if is_float(self.graph.avals[v]) else v)
+        return self.applied(node, inputs)
 
     def applied(self, node, inputs):
         avals = [self.graph.avals[value] for value in node.outputs]

@@ -51,13 +51,12 @@ def _columns_at_once(rows, features, memory, devices):
 @partial(jax.jit, static_argnums=(0, 3))
 def _features_by(features, leaves, x, sharding):
     """Compute features whose rows are sharded like the points."""
-    by_row = NamedSharding(sharding.mesh, P(None, *sharding.spec))
-    return jax.lax.with_sharding_constraint(features(leaves, x), by_row)
+    return jax.lax.with_sharding_constraint(features(leaves, x, together=True), sharding)
 
 
 @partial(jax.jit, static_argnums=(2, 3))
 def _gathered(features, start, rows, whole):
-    some = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, rows, axis=1), features)
+    some = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, rows), features)
     return jax.lax.with_sharding_constraint(some, whole)
 
 
@@ -66,7 +65,7 @@ def _panel_placed(matrix, rows, column, start, counts, width, by_rows):
     """Compute all rows of one chunk of columns and write them into the matrix."""
 
     def block(row, n):
-        padded = next(iter(row.values()))[0].shape[1] if row else n
+        padded = len(next(iter(row.values()))[0]) if row else n
         return _contraction.block(row, column, False, (padded, width))[:n]
 
     panel = jnp.concatenate([block(row, n) for row, n in zip(rows, counts)]).astype(matrix.dtype)

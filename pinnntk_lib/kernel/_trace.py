@@ -13,6 +13,7 @@ import jax
 import jax.extend.core as jex
 import numpy as np
 
+from pinnntk_lib.kernel._collapse import collapse
 from pinnntk_lib.kernel._graph import Graph, Node, hashable
 from pinnntk_lib.kernel._regroup import regrouped
 
@@ -25,7 +26,7 @@ SMALL = 4096  # constants of up to this many elements are compared by value
 def trace(f: Callable[..., Any], *args: Any) -> Graph:
     """Return the graph of ``f`` for arguments of these shapes.
 
-    Equal equations are merged, sums are regrouped if that saves matrix products, and equations that no output needs
+    Equal equations are merged, sums are taken earlier or regrouped if that saves matrix products, and equations that no output needs
     are dropped. The graph's results differ from those of ``f`` only by rounding error.
 
     Args:
@@ -37,10 +38,8 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     builder.graph.inputs = [builder.new(var.aval) for var in closed.jaxpr.invars]
     builder.graph.outputs = builder.add_jaxpr(closed.jaxpr, closed.consts, builder.graph.inputs)
     graph = builder.graph.pruned()
-    try:
-        shorter = regrouped(builder).pruned()
-    except RecursionError:  # with about a hundred layers; the graph is correct as it is, only longer
-        return graph
+    collapse(builder)
+    shorter = regrouped(builder).pruned()
     return shorter if _multiplications(shorter) < _multiplications(graph) else graph
 
 
