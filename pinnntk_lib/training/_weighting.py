@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_fraction, check_points, check_weights
+from pinnntk_lib._check import check_count, check_fraction, check_no_class, check_points, check_weights
 from pinnntk_lib._types import Apply, Operator, Params
 from pinnntk_lib.kernel import ntk_diagonal
 
@@ -161,6 +161,7 @@ class NTKWeights:
 
 def as_weighting(weights: Mapping[str, float] | Weighting | None) -> Weighting:
     """Return a weighting unchanged, and wrap numbers in :class:`Fixed`."""
+    check_no_class("weights", weights, "{name: positive number} or a weighting")
     if hasattr(weights, "init") and hasattr(weights, "update"):
         return cast(Weighting, weights)
     return Fixed(cast(Any, weights))
