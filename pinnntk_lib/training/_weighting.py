@@ -8,6 +8,7 @@ A weighting is a pair of pure functions, like an optax optimiser:
 ``weights`` is ``{name: scalar}``; the state is any pytree of arrays. ``update`` is called at every step, inside the
 compiled loop, with a :class:`View` of that step. Equal weightings share compiled code, so a weighting is best written
 as a frozen dataclass, which compares by its fields. Data, such as the values of :class:`Fixed`, belongs in the state.
+A state with a structure of its own, such as a dict with names of what it holds, cannot be resumed by another weighting.
 
 :class:`NTKWeights` is the paper's Algorithm 1; the others are there for comparison. Each follows its paper's formulas,
 and its docstring states any departure from them.

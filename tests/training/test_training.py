@@ -524,6 +524,10 @@ def resumed_from(poisson, first, then, tmp_path):
         ({"optimizer": optax.adam(1e-3)}, {"optimizer": optax.adabelief(1e-3)}, r"same optimizer \(ScaleByBeliefState"),
         ({}, {"weights": pn.NTKWeights()}, "same weights .*result.params as params, without resume"),
         ({"weights": pn.RelativeLossWeights()}, {"weights": pn.NTKWeights()}, "same weights .*result.params as params"),
+        # the states of these hold a number per condition, of different meanings
+        ({"weights": pn.UncertaintyWeights()}, {}, "same weights .*result.params as params"),
+        ({"weights": pn.UncertaintyWeights()}, {"weights": pn.GradientNormWeights()}, "same weights"),
+        ({"weights": pn.GradientNormWeights()}, {}, "same weights .*result.params as params"),
     ],
 )
 def test_resuming_another_run(poisson, tmp_path, first, then, message):
