@@ -44,6 +44,12 @@ def check_fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_no_class(name: str, value: Any, expected: str) -> None:
+    """Check that a value is not a class, which is easily passed where an instance is meant."""
+    if isinstance(value, type):
+        raise TypeError(f"{name}: expected {expected}, got the class {value.__name__} instead of an instance")
+
+
 def check_params(params: Params) -> None:
     """Check that every leaf is a floating-point array and, outside ``jit``, that its values are finite."""
     leaves = jax.tree_util.tree_leaves_with_path(params)
@@ -90,7 +96,15 @@ def check_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:
     if not isinstance(weights, Mapping):
         raise TypeError(f"weights: expected {{name: positive number}}, got {weights!r}")
     check_names("weights", weights, names)
-    return {name: check_positive(f"weights[{name!r}]", weights[name]) for name in names}
+    return {name: _positive(f"weights[{name!r}]", weights[name]) for name in names}
+
+
+def _positive(name, value):
+    """Check a positive number that may also be a JAX or NumPy scalar; the value of a traced one cannot be checked."""
+    if isinstance(value, jax.core.Tracer):
+        return value
+    is_scalar = isinstance(value, jax.Array | np.ndarray) and value.ndim == 0
+    return check_positive(name, value.item() if is_scalar else value)
 
 
 def check_points(points: Any, names: Iterable[str], name: str = "points") -> dict[str, jax.Array]:
@@ -111,6 +125,14 @@ def check_points(points: Any, names: Iterable[str], name: str = "points") -> dic
     if len({d for _, d in shapes.values()}) > 1:
         raise ValueError(f"{name}: expected the same dimension d for all conditions, got {shapes}")
     return points
+
+
+def first_not_finite(values: Any, x: Any) -> tuple[float, list[float]] | None:
+    """Return the first value that is not finite, with its point, or None; there may be several values per point."""
+    wrong = np.flatnonzero(~np.isfinite(values))
+    if not len(wrong):
+        return None
+    return float(values[wrong[0]]), np.asarray(x)[wrong[0] * len(x) // len(values)].tolist()
 
 
 def check_other_points(other_points: Any, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:

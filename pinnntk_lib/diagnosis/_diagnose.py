@@ -1,5 +1,6 @@
 """Diagnosis of a PINN from its kernel, its residuals and its optimiser's learning rate."""
 
+import numbers
 from collections.abc import Mapping
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pinnntk_lib._check import check_finite, check_weights
+from pinnntk_lib._check import check_finite, check_no_class, check_weights, first_not_finite
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.diagnosis._diagnosis import Diagnosis
 from pinnntk_lib.kernel import ntk
@@ -42,7 +43,8 @@ def diagnose(
         memory: approximate memory budget in bytes for computing the kernel, as in :func:`pinnntk_lib.ntk`.
 
     Raises:
-        ValueError, TypeError: if the shape, type, names or values of an argument are wrong; the message says which.
+        ValueError, TypeError: if the shape, type, names or values of an argument are wrong, or a residual or its
+            derivatives with respect to the parameters are not finite at a point; the message says which.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -62,6 +64,8 @@ def diagnose(
     if isinstance(conditions, Problem):
         found = conditions.residuals(lambda x: apply(params, x), points)
         residuals = {name: np.asarray(r, np.float64) for name, r in found.items()}
+        _check_all_finite("a finite residual", residuals, points)
+    _check_all_finite("a finite kernel", {name: np.diagonal(K.block(name, name)) for name in K.names}, points)
     return Diagnosis(
         K,
         check_weights(weights, K.names),
@@ -73,11 +77,23 @@ def diagnose(
     )
 
 
+def _check_all_finite(expected, values, points):
+    """Check ``{name: (n_name,)}``, and name the condition and the point of the first value that is not finite."""
+    for name, found in values.items():
+        wrong = first_not_finite(found, points[name])
+        if wrong:
+            raise ValueError(f"conditions[{name!r}]: expected {expected} at every point, got {wrong[0]} at {wrong[1]}")
+
+
 def _learning_rate(optimizer, params):
     """Return ``(learning rate or None, whether the optimiser is plain gradient descent)``."""
     if optimizer is None:
         return None, None
+    expected = "a learning rate or an optax gradient transformation"
+    check_no_class("optimizer", optimizer, expected)
     if not hasattr(optimizer, "update"):
+        if not isinstance(optimizer, numbers.Real):
+            raise TypeError(f"optimizer: expected {expected}, got {optimizer!r}")
         if check_finite("optimizer", optimizer) <= 0:
             raise ValueError(f"optimizer: expected a positive learning rate, got {optimizer}")
         return float(optimizer), True

@@ -78,7 +78,10 @@ def run(
         record["sessions"].append(spent)
         _write(out, setting, record | _outcome(setting, result) | marks, result)
 
-    _write_record(out, record)
+    if not (
+        out / "record.json"
+    ).exists():  # claims the directory; a resumed run's record stays until there is a new one
+        _write_record(out, record)
     began = time.perf_counter()
     try:
         result = setting.train(

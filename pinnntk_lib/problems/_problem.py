@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from pinnntk_lib._check import check_count, check_points, check_sizes
+from pinnntk_lib._check import check_count, check_no_class, check_points, check_sizes
 from pinnntk_lib._types import Function, Operator
 from pinnntk_lib.operators import d
 
@@ -18,9 +20,13 @@ class Condition:
     Attributes:
         operator: ``(u, x) -> scalar``, the differential operator applied to the function ``u`` at the point ``x``
             of shape (d,); or a :class:`~pinnntk_lib.System` with several outputs.
-        target: ``x -> scalar``, the right-hand side; for a system, ``x -> (outputs,) array``.
+        target: ``x -> scalar``, the right-hand side; for a system, ``x -> (outputs,) array``. A number stands for a
+            constant. Measured values, one per point of fixed points, are an array (n,), or (n, outputs) for a system.
         sampler: ``(n, key) -> (n, d) array``, which returns n collocation points: deterministic if ``key`` is None,
             random otherwise.
+
+    Raises:
+        ValueError, TypeError: if the target is neither a function nor a number nor an array of finite numbers.
 
     Example:
         The condition ``u_x = 1`` on [0, 1]:
@@ -31,12 +37,67 @@ class Condition:
     """
 
     operator: Operator
-    target: Function
+    target: Function | float | np.ndarray | jax.Array
     sampler: Callable[[int, jax.Array | None], jax.Array]
 
+    def __post_init__(self) -> None:
+        check_no_class("target", self.target, "a function, a number or an array")
+        if not callable(self.target):
+            object.__setattr__(self, "target", _numbers(self.target))
+
     def residual(self, u: Function, x: jax.Array) -> jax.Array:
-        """Compute the residual ``operator(u, x) - target(x)``, which is zero where the condition holds."""
-        return self.operator(u, x) - self.target(x)
+        """Compute the residual ``operator(u, x) - target(x)``, which is zero where the condition holds.
+
+        Raises:
+            ValueError: if the target is an array of measured values; :meth:`Problem.residuals` computes their
+                residuals.
+        """
+        if callable(self.target):
+            return self.operator(u, x) - self.target(x)
+        if not isinstance(self.target, float):
+            raise ValueError(
+                "target: expected a function or a number for the residual at a single point, got values of shape "
+                f"{self.target.shape}, which belong to fixed points"
+            )
+        return self.operator(u, x) - self.target
+
+
+def _numbers(target):
+    """Return a target that is no function as a float or as an array of floats."""
+    if isinstance(target, jax.core.Tracer):
+        return target
+    try:
+        values = np.array(target)
+    except (TypeError, ValueError):  # for instance, rows of different lengths
+        values = np.array(None)
+    if not (jnp.issubdtype(values.dtype, jnp.floating) or jnp.issubdtype(values.dtype, jnp.integer)):
+        raise TypeError(f"target: expected a function, a number or an array of real numbers, got {target!r}")
+    if not np.isfinite(values).all():
+        raise ValueError("target: expected finite numbers, got NaN or infinity")
+    return values if values.ndim else float(values)
+
+
+def target_values(name: str, target: Any, x: jax.Array, outputs: tuple[int, ...]) -> jax.Array:
+    """Return a condition's target at its points x (n, d), an array of shape ``(n, *outputs)``.
+
+    Other shapes are refused, because broadcasting would silently change the loss.
+    """
+    where, shape = f"problem.conditions[{name!r}].target", (len(x), *outputs)
+    if isinstance(target, float):
+        return jnp.full(shape, target, x.dtype)
+    if not callable(target):
+        if target.shape != shape:
+            raise ValueError(
+                f"{where}: expected a function, a number, or one value per point in an array of shape {shape}, "
+                f"got shape {target.shape}; values belong to fixed points"
+            )
+        return jnp.asarray(target, x.dtype)
+    values = jax.vmap(target)(x)
+    if not hasattr(values, "shape"):
+        raise TypeError(f"{where}: expected a function x -> array, got one that returns {type(values).__name__}")
+    if values.shape != shape:
+        raise ValueError(f"{where}: expected shape {outputs} at a point, got {values.shape[1:]}")
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,6 +132,9 @@ class Problem:
     def __post_init__(self) -> None:
         if not self.conditions:
             raise ValueError("conditions: expected at least one condition, got none")
+        for name, condition in self.conditions.items():
+            if not isinstance(condition, Condition):
+                raise TypeError(f"conditions[{name!r}]: expected a Condition, got {condition!r}")
         if len(self.lower) != len(self.upper) or any(a >= b for a, b in zip(self.lower, self.upper)):
             raise ValueError(f"lower, upper: expected corners of a box, got {self.lower} and {self.upper}")
 
@@ -96,9 +160,14 @@ class Problem:
 
         Raises:
             ValueError, TypeError: if a number is not a positive integer, or the names in ``n`` are not those of the
-                conditions.
+                conditions, or a condition's sampler is not a function.
         """
         sizes = check_sizes(n, self.conditions)
+        for name, condition in self.conditions.items():
+            expected = "a function (n, key) -> (n, d) array"
+            check_no_class(f"conditions[{name!r}].sampler", condition.sampler, expected)
+            if not callable(condition.sampler):
+                raise TypeError(f"conditions[{name!r}].sampler: expected {expected}, got {condition.sampler!r}")
         keys = [None] * len(sizes) if key is None else jax.random.split(key, len(sizes))
         return {name: condition.sampler(sizes[name], k) for (name, condition), k in zip(self.conditions.items(), keys)}
 
@@ -108,7 +177,8 @@ class Problem:
         A condition with m outputs has m consecutive residuals per point.
 
         Raises:
-            ValueError, TypeError: if the names, shapes, types or values of the points are wrong.
+            ValueError, TypeError: if the names, shapes, types or values of the points are wrong, or a target has
+                another shape than its operator at these points.
 
         Example:
             >>> from pinnntk_lib.problems import Poisson1D
@@ -117,11 +187,11 @@ class Problem:
             >>> round(float(residuals["r"][1]), 2)  # -f(1/2), that is pi^2
             9.87
         """
-        points = check_points(points, self.conditions)
-        return {
-            name: jax.vmap(lambda x, c=condition: c.residual(u, x))(points[name]).ravel()
-            for name, condition in self.conditions.items()
-        }
+        points, found = check_points(points, self.conditions), {}
+        for name, condition in self.conditions.items():
+            values = jax.vmap(lambda x, L=condition.operator: L(u, x))(points[name])
+            found[name] = (values - target_values(name, condition.target, points[name], values.shape[1:])).ravel()
+        return found
 
     def grid(self, n: int) -> jax.Array:
         """Return a regular grid with ``n`` points per side, corners included: (n**d, d), last coordinate fastest."""

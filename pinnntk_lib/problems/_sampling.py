@@ -31,8 +31,8 @@ class RandomPoints:
         n: number of points per condition, or ``{name: number}``.
 
     Raises:
-        ValueError, TypeError: if a number is not a positive integer, or the names in ``n`` are not those of the
-            conditions.
+        ValueError, TypeError: if ``problem`` is not a problem, a number is not a positive integer, or the names in
+            ``n`` are not those of the conditions.
 
     Example:
         >>> import jax, pinnntk_lib as pn
@@ -45,6 +45,8 @@ class RandomPoints:
     n: int | Mapping[str, int]
 
     def __post_init__(self) -> None:
+        if not isinstance(self.problem, Problem):
+            raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {self.problem!r}")
         object.__setattr__(self, "n", _sizes(self.n, self.problem.conditions))
 
     def __call__(self, key: jax.Array) -> dict[str, jax.Array]:

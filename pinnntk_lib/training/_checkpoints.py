@@ -1,8 +1,11 @@
 """Training checkpoints, written by orbax. Each is either complete or absent; by default the newest two are kept."""
 
+import os
 import signal
+import sys
 import threading
 import zlib
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,7 +29,7 @@ class CheckpointError(RuntimeError):
         ... except pn.CheckpointError as error:
         ...     print(error)  # doctest: +ELLIPSIS
         ...
-        checkpoints: ...runs/none cannot be used (FileNotFoundError: ...)
+        resume: ...runs/none cannot be used (FileNotFoundError: ...)
     """
 
     def __init__(self, message: str, result: Any = None) -> None:
@@ -43,6 +46,7 @@ class Checkpoints:
         keep: number of checkpoints to keep. Older ones are deleted once a newer one is complete.
 
     Raises:
+        TypeError: if the directory is not a path.
         CheckpointError: if the directory cannot be created or opened.
     """
 
@@ -50,20 +54,42 @@ class Checkpoints:
         # Imported here so that runs without checkpoints neither wait for orbax nor need it installed.
         import orbax.checkpoint as ocp
 
+        name = "checkpoints" if create else "resume"  # the argument of train
+        if not isinstance(directory, str | os.PathLike):
+            raise TypeError(f"{name}: expected a directory, got {directory!r}")
         self.directory, self._ocp = Path(directory).absolute(), ocp
+        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
         try:
             if create:
                 self.directory.mkdir(parents=True, exist_ok=True)
             next(self.directory.iterdir(), None)
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
         except OSError as error:
-            raise CheckpointError(f"checkpoints: {self.directory} cannot be used ({_brief(error)})") from error
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
-        self._manager = ocp.CheckpointManager(self.directory, options=options)
+            raise CheckpointError(f"{name}: {self.directory} cannot be used ({_brief(error)})") from error
 
     @property
     def steps(self) -> list[int]:
         """The steps of the complete checkpoints, in ascending order."""
         return sorted(self._manager.all_steps())
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Reserve the directory for one writer until the block ends; the operating system ends it with the process.
+
+        Raises:
+            CheckpointError: if another writer, in this process or another, has the directory, or it is read-only.
+        """
+        try:
+            file = (self.directory / ".lock").open("a")
+        except OSError as error:
+            raise CheckpointError(f"checkpoints: {self.directory} cannot be written to ({_brief(error)})") from error
+        with file:
+            if not _locked(file):
+                raise CheckpointError(
+                    f"checkpoints: {self.directory} is in use by another run; wait until it ends, or choose another "
+                    "directory"
+                )
+            yield
 
     def save(self, step: int, contents: dict[str, Any]) -> None:
         """Save nested dicts of NumPy arrays as the checkpoint of a step, unless that step already has one.
@@ -74,6 +100,7 @@ class Checkpoints:
         """
         if step in self.steps:
             return
+        contents = jax.tree.map(_storable, contents)
         contents = {**contents, "checksum": np.asarray(_checksum(contents), np.uint32)}
         try:
             with _interrupts_held():
@@ -100,8 +127,42 @@ class Checkpoints:
         except Exception as error:
             path = self.directory / str(step)
             advice = f"; delete {path} to resume from step {others[-1]}" if others else ""
-            raise CheckpointError(f"the checkpoint {path} is damaged ({_brief(error)}){advice}") from error
-        return contents
+            raise CheckpointError(f"resume: the checkpoint {path} is damaged ({_brief(error)}){advice}") from error
+        return jax.tree.map(_restored, contents, is_leaf=_is_stored_shape)
+
+
+def _locked(file):
+    """Lock an open file until it is closed; return whether nobody else holds it."""
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:  # some network file systems have no locks
+        pass
+    return True
+
+
+# orbax refuses arrays without elements. Their shapes are stored in their place.
+
+
+def _storable(array):
+    array = np.asarray(array)
+    return array if array.size else {"shape": np.array(array.shape), "empty": np.zeros(1, array.dtype)}
+
+
+def _is_stored_shape(tree):
+    return isinstance(tree, dict) and set(tree) == {"shape", "empty"}
+
+
+def _restored(tree):
+    return np.zeros(tree["shape"], tree["empty"].dtype) if _is_stored_shape(tree) else tree
 
 
 @contextmanager

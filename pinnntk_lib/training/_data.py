@@ -7,8 +7,8 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_points
-from pinnntk_lib.problems import Problem
+from pinnntk_lib._check import check_no_class, check_points
+from pinnntk_lib.problems import Problem, target_values
 
 # ``source`` returns ``data, draw``, where ``draw(data, step) -> (points, targets)`` is static under ``jit``.
 
@@ -16,13 +16,28 @@ from pinnntk_lib.problems import Problem
 def source(problem, points, key):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
-    targets = tuple((name, condition.target) for name, condition in problem.conditions.items())
+    check_no_class("points", points, "{name: (n, d) array} or a function key -> points")
+    targets = tuple((name, c.target, _outputs(c.operator)) for name, c in problem.conditions.items())
     if not callable(points):
         points = check_points(points, problem.operators)
         return (points, _values(targets, points)), _same_every_step
     if key is None:
         raise ValueError("key: expected a JAX random key, since points is a function, got None")
+    try:
+        jax.random.fold_in(key, 0)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"key: expected a JAX random key, got {key!r}") from error
+    for name, target, _ in targets:
+        if hasattr(target, "shape"):
+            raise ValueError(
+                f"problem.conditions[{name!r}].target: expected a function or a number, since points is a function, "
+                f"got values of shape {target.shape}, which belong to fixed points"
+            )
     return key, _Fresh(points, targets)
+
+
+def _outputs(operator):
+    return (operator.outputs,) if hasattr(operator, "outputs") else ()
 
 
 def _same_every_step(data, step):
@@ -37,42 +52,48 @@ class _Fresh:
     targets: tuple
 
     def __call__(self, key, step):
-        points = check_points(self.sampler(jax.random.fold_in(key, step)), [name for name, _ in self.targets])
+        points = check_points(self.sampler(jax.random.fold_in(key, step)), [name for name, *_ in self.targets])
         return points, _values(self.targets, points)
 
 
 def _values(targets, points):
-    return {name: jax.vmap(target)(points[name]) for name, target in targets}
+    return {name: target_values(name, target, points[name], outputs) for name, target, outputs in targets}
 
 
-def check_targets(problem, points, targets):
-    """Check that targets and operator outputs have the same shapes: broadcasting would silently change the loss."""
-    for name, operator in problem.operators.items():
-        outputs = (operator.outputs,) if hasattr(operator, "outputs") else ()
-        if targets[name].shape != (len(points[name]), *outputs):
-            shape = targets[name].shape[1:]
-            raise ValueError(f"problem.conditions[{name!r}].target: expected shape {outputs} at a point, got {shape}")
+def error_measure(apply, params, problem, test_points):
+    """Return ``params -> {"error": relative L2 error}``, or ``params -> {}`` if no exact solution is known.
 
-
-def error_measure(apply, problem, test_points):
-    """Return ``params -> {"error": relative L2 error}``, or ``params -> {}`` if no exact solution is known."""
+    Checks that the exact solution has the shape of the model's values.
+    """
     if problem.exact is None:
         return lambda params: {}
     x = problem.grid(round(1000 ** (1 / problem.dim))) if test_points is None else jnp.asarray(test_points)
     if x.ndim != 2 or x.shape[1] != problem.dim:
         raise ValueError(f"test_points: expected shape (m, {problem.dim}), got {x.shape}")
-    exact = problem.exact(x)
+    exact = jnp.asarray(problem.exact(x))
+    shape = jax.eval_shape(jax.vmap(partial(apply, params)), x).shape
+    if exact.shape != shape:
+        raise ValueError(
+            f"problem.exact: expected shape {shape} at points of shape {x.shape}, as the model's values, "
+            f"got {exact.shape}"
+        )
     return lambda params: {"error": _error(apply, params, x, exact)}
 
 
 def relative_l2_error(u: jax.Array, exact: jax.Array) -> jax.Array:
-    """Compute ``||u - exact|| / ||exact||`` from values at the same points, both of shape (m,).
+    """Compute ``||u - exact|| / ||exact||`` from values at the same points, both of shape (m,) or both (m, outputs).
+
+    Raises:
+        ValueError: if the shapes differ; broadcasting would give the norm of something else.
 
     Example:
         >>> import jax.numpy as jnp
         >>> float(relative_l2_error(jnp.array([3.0, 5.0]), jnp.array([3.0, 4.0])))
         0.2
     """
+    if jnp.shape(u) != jnp.shape(exact):
+        raise ValueError(f"u, exact: expected the same shape, got {jnp.shape(u)} and {jnp.shape(exact)}")
+    u, exact = jnp.asarray(u), jnp.asarray(exact)
     return jnp.linalg.norm(u - exact) / jnp.linalg.norm(exact)
 
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_names, check_positive
+from pinnntk_lib._check import check_names, check_positive, check_weights
 from pinnntk_lib.kernel import NTK
 
 Times = Sequence[float] | np.ndarray | jax.Array
@@ -55,19 +55,24 @@ class Linearized:
     weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        if self.K.columns is not None:
-            raise ValueError("K: expected the kernel of one set of points, got a cross kernel")
+        _check_kernel("K", self.K)
+        if not isinstance(self.residuals, Mapping):
+            raise TypeError(f"residuals: expected {{name: (n_name,) array}}, got {type(self.residuals).__name__}")
         check_names("residuals", self.residuals, self.K.names)
         for name, n in self.K.sizes:
-            shape = jnp.shape(self.residuals[name])
-            if shape != (n,):
-                raise ValueError(f"residuals[{name!r}]: expected shape ({n},), as in K, got {shape}")
+            where, r = f"residuals[{name!r}]", self.residuals[name]
+            if jnp.shape(r) != (n,):
+                raise ValueError(f"{where}: expected shape ({n},), as in K, got {jnp.shape(r)}")
+            if not jnp.issubdtype(jnp.result_type(r), jnp.floating):
+                raise TypeError(f"{where}: expected real floating-point numbers, got {jnp.result_type(r)}")
+            if not isinstance(r, jax.core.Tracer) and not np.isfinite(r).all():
+                raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
         self._root  # noqa: B018 -- checks the weights
 
     @cached_property
     def _root(self):
         """The diagonal of D^(1/2), (n,)."""
-        return _scales(self.K, self.weights)
+        return _scales(self.K, check_weights(self.weights, self.K.names))
 
     @cached_property
     def _modes(self):
@@ -132,10 +137,14 @@ class Linearized:
             ``{name: (T, m)}``, the change from the initial values.
 
         Raises:
-            ValueError: if ``cross`` is not a cross kernel with the rows of K.
+            ValueError, TypeError: if ``cross`` is not a cross kernel with the rows of K, or a time is negative.
         """
-        if cross.columns is None or cross.sizes != self.K.sizes:
-            raise ValueError(f"cross: expected a cross kernel with rows {self.K.sizes}, got {cross.sizes}")
+        if not isinstance(cross, NTK):
+            raise TypeError(f"cross: expected a cross kernel, got {type(cross).__name__}")
+        if cross.columns is None:
+            raise ValueError("cross: expected a cross kernel, got the kernel of one set of points; pass other_points")
+        if cross.sizes != self.K.sizes:
+            raise ValueError(f"cross: expected a cross kernel with rows {self.K.sizes}, got rows {cross.sizes}")
         kappa, Q, start = self._modes
         steps = self._times(t, learning_rate)
         positive = kappa[:, None] > 0
@@ -152,7 +161,7 @@ class Linearized:
     def _times(self, t, learning_rate):
         """Check both arguments and return ``t`` as an array."""
         t = jnp.asarray(t, self.K.matrix.dtype)
-        if t.ndim != 1 or (t < 0).any():
+        if t.ndim != 1 or not (t >= 0).all():
             raise ValueError(f"t: expected an array (T,) of non-negative numbers, got {t}")
         if learning_rate is not None:
             check_positive("learning_rate", learning_rate)
@@ -184,10 +193,11 @@ def largest_stable_learning_rate(K: NTK, weights: Mapping[str, float] | None = N
 
     Args:
         K: the kernel.
-        weights: ``{name: lambda_name}``; all 1 if None.
+        weights: ``{name: lambda_name}``, all positive; all 1 if None.
 
     Raises:
-        ValueError: if ``weights`` does not name K's conditions.
+        ValueError, TypeError: if K is a cross kernel, ``weights`` does not name K's conditions, or a weight is not a
+            positive number.
 
     Example:
         >>> import jax.numpy as jnp
@@ -195,12 +205,25 @@ def largest_stable_learning_rate(K: NTK, weights: Mapping[str, float] | None = N
         >>> print(f"{largest_stable_learning_rate(K):.3f}")
         0.250
     """
+    _check_kernel("K", K)
+    return stable_rate(K, check_weights(weights, K.names))
+
+
+def stable_rate(K, weights):
+    """Compute :func:`largest_stable_learning_rate` for any weights; it is NaN if one of them is."""
     root = _scales(K, weights)
     return 2.0 / jnp.linalg.eigvalsh(root[:, None] * K.matrix * root)[-1]
 
 
+def _check_kernel(name, K):
+    if not isinstance(K, NTK):
+        raise TypeError(f"{name}: expected a kernel, as pinnntk_lib.ntk returns, got {type(K).__name__}")
+    if K.columns is not None:
+        raise ValueError(f"{name}: expected the kernel of one set of points, got a cross kernel")
+    if not isinstance(K.matrix, jax.core.Tracer) and not np.isfinite(K.matrix).all():
+        raise ValueError(f"{name}: expected a kernel of finite numbers, got NaN or infinity")
+
+
 def _scales(K, weights):
     """Return the diagonal of D^(1/2), (n,)."""
-    weights = dict.fromkeys(K.names, 1.0) if weights is None else weights
-    check_names("weights", weights, K.names)
     return jnp.concatenate([jnp.full(n, jnp.sqrt(2.0 * weights[name] / n)) for name, n in K.sizes])

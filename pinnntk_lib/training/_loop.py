@@ -1,6 +1,8 @@
 """The training loop: compiled steps between history rows, checkpoints, resuming and divergence errors."""
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,14 +13,23 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
-from pinnntk_lib._check import check_conditions, check_count, check_params
+from pinnntk_lib._check import check_conditions, check_count, check_no_class, check_params, first_not_finite
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.problems import Problem
 from pinnntk_lib.training._checkpoints import CheckpointError, Checkpoints
-from pinnntk_lib.training._data import check_targets, error_measure, source
-from pinnntk_lib.training._linearized import largest_stable_learning_rate
-from pinnntk_lib.training._result import DivergenceError, Result, TrainState, columns_of, packed, rows_of, unpacked
+from pinnntk_lib.training._data import error_measure, source
+from pinnntk_lib.training._linearized import stable_rate
+from pinnntk_lib.training._result import (
+    DivergenceError,
+    Result,
+    TrainState,
+    checked,
+    columns_of,
+    packed,
+    rows_of,
+    unpacked,
+)
 from pinnntk_lib.training._step import diverged, run_steps
 from pinnntk_lib.training._weighting import Weighting, as_weighting
 
@@ -66,30 +77,36 @@ def train(
         log_every: number of steps between rows of the history.
         test_points: points (m, d) at which the error is measured; by default a regular grid of about a thousand points.
         measure: ``params -> {name: array}``, further quantities to record in each row of the history, for instance
-            ``lambda params: {"K": pn.ntk(apply, params, problem, points).matrix}``.
+            ``lambda params: {"K": pn.ntk(apply, params, problem, points).matrix}``. Names and shapes must be the same
+            in every row, and the names must not be those of train's own columns.
         snapshots: steps at which to keep the parameters. The history has a row at each of them too.
         checkpoints: directory for checkpoints; none are written if None. Each holds the state, the history and the
-            snapshots. The newest two are kept.
+            snapshots. The newest two are kept. Only one run at a time can write to a directory.
         checkpoint_every: minimum number of steps between checkpoints. They are written only at rows of the history,
             and also at the end and on Ctrl-C.
         resume: an earlier result, or a directory of checkpoints, from which to continue. With all other arguments
             unchanged, the final state is bit for bit that of an uninterrupted run; the history has an extra row where
-            the earlier run ended between two rows. A directory must be that of a run with the same parameters,
-            optimiser and weights, of which only the structure is then used; a result is taken as it is. To go on
-            writing checkpoints, pass the directory as ``checkpoints`` too.
+            the earlier run ended between two rows. The run must have the same conditions, and parameters, optimiser
+            and weights of the same structure; only the structure of those passed here is used, not their values. To go
+            on writing checkpoints, pass the directory as ``checkpoints`` too. For a second stage with another
+            optimiser or other weights, pass ``params=result.params`` instead of ``resume``: this keeps the parameters,
+            and begins the step count, the history and the states of optimiser and weighting anew.
         progress: whether to show a progress bar; it appears once the run has taken two seconds.
 
     Returns:
         The parameters, the history and the snapshots. After Ctrl-C, everything up to that point, with
-        ``interrupted=True``.
+        ``interrupted=True``. (Before the first row of the history there is nothing to return, and KeyboardInterrupt is
+        passed on.)
 
     Raises:
         ValueError, TypeError: if an argument's shape, type, names or values do not fit, or an initial loss is not
-            finite; the message says which.
+            finite, or ``resume`` is another kind of run; the message says which.
         DivergenceError: if training diverges. It holds the step, the losses, the stability bound and everything up to
             the last row.
-        CheckpointError: if a checkpoint cannot be read or written. If saving one fails, the error's ``result`` holds
-            everything so far.
+        CheckpointError: if a checkpoint cannot be read or written, or another run is writing to the same directory. If
+            saving one fails, the error's ``result`` holds everything so far.
+        Exception: any other error during training, such as one raised by ``measure``, is passed on with everything so
+            far as its ``result``, which is also saved if there are checkpoints.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -102,40 +119,43 @@ def train(
     steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
     checkpoint_every = check_count("checkpoint_every", checkpoint_every)
     snapshot_steps = _snapshot_steps(snapshots, steps)
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"optimizer: expected an optax gradient transformation, got {optimizer!r}")
+    _check_kinds(optimizer, measure)
     weighting = as_weighting(weights)
     data, draw = source(problem, points, key)
-    row = _row_maker(list(problem.conditions), error_measure(apply, problem, test_points), measure)
-    before = _before(apply, params, problem, optimizer, weighting, draw, data, resume)
-    log = _Log(before, _store(checkpoints, resume), checkpoint_every, snapshot_steps)
-    state = before.state
-
+    start = _start(apply, params, problem, optimizer, weighting, draw(data, 0)[0])
+    row = _row_maker(list(problem.conditions), error_measure(apply, start.params, problem, test_points), measure)
     run = partial(run_steps, apply, tuple(problem.operators.items()), optimizer, weighting, draw, data)
-    limit = _loss_limit(problem, log.rows[0]["losses"].values() if log.rows else run(state, 1, np.inf)[1][0])
-    with tqdm(total=steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
-        try:
-            while True:
-                step = int(state.step)
-                # An extra step, whose result is dropped, computes the last row: one compiled function serves every row.
-                later = [s for s in snapshot_steps if s > step]
-                stop = min(step - step % log_every + log_every, max(steps, step + 1), *later)
-                reached, first, last = run(state, stop - step, limit)
-                first, last = np.asarray(first), np.asarray(last)
+    with _store(checkpoints, resume) as store:
+        before = _before(resume, start, list(problem.conditions), steps)
+        log, state = _Log(before, store, checkpoint_every, snapshot_steps), before.state
+        with tqdm(total=steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
+            try:
+                first = np.asarray(run(state, 1, np.inf)[1])
+                if not log.rows:
+                    _check_losses(apply, state.params, problem, draw(data, 0)[0], first[0])
+                limit = _loss_limit(log.rows, first[0], draw(data, state.step)[1])
                 if not diverged(first, limit):
-                    log.record(state, row(state, first))
-                if diverged(last, limit):
-                    x = draw(data, log.recorded.step)[0]
-                    raise _divergence(apply, problem, x, int(reached.step) - 1, last, log.result(log.recorded))
-                if step >= steps:
-                    break
-                state = reached
-                bar.update(stop - step)
-                bar.set_postfix_str(_shown(log.rows[-1]), refresh=False)
-            log.save(state)
-        except KeyboardInterrupt:
-            log.save(state)
-            return log.result(state, interrupted=True)
+                    log.record(state, row(state, first))  # before training, since it may show that measure is wrong
+                while True:
+                    step, stop = int(state.step), _stop(int(state.step), steps, log_every, snapshot_steps)
+                    reached, first, last = run(state, stop - step, limit)
+                    first, last = np.asarray(first), np.asarray(last)
+                    if not (log.has(step) or diverged(first, limit)):
+                        log.record(state, row(state, first))
+                    if diverged(last, limit):
+                        x, step = draw(data, log.recorded.step)[0], int(reached.step) - 1
+                        raise _divergence(apply, problem, x, step, last, log.result(log.recorded))
+                    if step >= steps:
+                        break
+                    state = reached
+                    bar.update(stop - step)
+                    bar.set_postfix_str(_shown(log.rows[-1]), refresh=False)
+                log.save(state)
+            except KeyboardInterrupt:
+                return log.interrupted(state)
+            except Exception as error:
+                log.rescue(error, state)
+                raise
     return log.result(state)
 
 
@@ -154,9 +174,16 @@ class _Log:
         self._kept, self._saved = dict(before.snapshots), int(before.state.step)
 
     def record(self, state: TrainState, row: dict[str, Any]) -> None:
-        """Add a row, and a snapshot or a checkpoint if one is due."""
-        if self.rows and set(row) != set(self.rows[0]):
-            raise ValueError(f"measure: expected the columns of earlier rows, {[*self.rows[0]]}, got {[*row]}")
+        """Add a row, and a snapshot or a checkpoint if one is due; the row must have the form of earlier ones."""
+        earlier = self.rows[0] if self.rows else row
+        if set(row) != set(earlier):
+            raise ValueError(f"measure: expected the columns of earlier rows, {[*earlier]}, got {[*row]}")
+        for name in set(row) - {"losses", "weights"}:
+            if np.shape(row[name]) != np.shape(earlier[name]):
+                raise ValueError(
+                    f"measure: expected {name!r} of shape {np.shape(earlier[name])}, as in earlier rows, "
+                    f"got {np.shape(row[name])}"
+                )
         self.rows.append(row)
         self.recorded, step = state, row["step"]
         if step in self._snapshots:
@@ -164,6 +191,10 @@ class _Log:
         if step - self._saved >= self._every:
             self.save(state)
             self._saved = step
+
+    def has(self, step: int) -> bool:
+        """Return whether there is a row of this step or a later one."""
+        return bool(self.rows) and self.rows[-1]["step"] >= step
 
     def result(self, state: TrainState, interrupted: bool = False) -> Result:
         """Return everything recorded so far, as a result that ends in ``state``."""
@@ -178,13 +209,35 @@ class _Log:
                 failed.result = self.result(state)
                 raise
 
+    def interrupted(self, state: TrainState) -> Result:
+        """Save and return everything so far after Ctrl-C, or pass it on if there is nothing yet."""
+        if not self.rows:
+            raise
+        self.save(state)
+        return self.result(state, interrupted=True)
+
+    def rescue(self, error: Exception, state: TrainState) -> None:
+        """Add everything so far to an error that ends the run, as its ``result``, and to the checkpoints."""
+        if not self.rows or hasattr(error, "result"):  # nothing is lost, or the error has it already
+            return
+        with suppress(AttributeError):  # a class with __slots__
+            error.result = self.result(state)  # type: ignore[attr-defined]
+            error.add_note(f"Training stopped at step {state.step}; everything so far is in this error's .result.")
+        try:
+            self.save(state)
+        except CheckpointError as failed:
+            error.add_note(str(failed))
+
 
 def _divergence(apply, problem, points, step, last, so_far):
     """Return the error for a run that diverged at ``step``; its bound uses the kernel at the last recorded step."""
     losses, weights = (dict(zip(problem.conditions, values.tolist())) for values in last)
     if so_far.history:
         weights = {name: values[-1] for name, values in so_far.history["weights"].items()}
-    bound = float(largest_stable_learning_rate(ntk(apply, so_far.params, problem, points), weights))
+    try:
+        bound = float(stable_rate(ntk(apply, so_far.params, problem, points), weights))
+    except ValueError:  # the kernel is not finite
+        bound = np.nan
     # NaN ranks above every number: it marks the condition that failed.
     condition = max(losses, key=lambda name: (np.isnan(losses[name]), losses[name]))
     return DivergenceError(step, losses, condition, bound, so_far)
@@ -196,21 +249,51 @@ def _row_maker(names, error, measure):
     def row(state, seen):
         losses, weights = (dict(zip(names, values)) for values in seen)
         found = {"step": int(state.step), "losses": losses, "weights": weights, **error(state.params)}
-        return found | ({} if measure is None else dict(measure(state.params)))
+        return found | ({} if measure is None else _measured(measure(state.params)))
 
     return row
 
 
-def _loss_limit(problem, losses):
-    """Return the sum of losses above which training has diverged, given the initial losses, which must be finite."""
-    losses = np.asarray(list(losses))
+def _measured(found):
+    """Return what ``measure`` returned as NumPy arrays, which later changes in place cannot reach."""
+    if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+        raise TypeError(f"measure: expected a function params -> {{name: array}}, got one that returns {found!r}")
+    reserved = [name for name in found if name in ("step", "losses", "weights", "error")]
+    if reserved:
+        raise ValueError(f"measure: expected names other than those of train's own columns, got {reserved}")
+    arrays = {}
+    for name, value in found.items():
+        try:
+            array = np.array(value)
+        except (TypeError, ValueError):  # for instance, rows of different lengths
+            array = np.array(None)
+        if not (jnp.issubdtype(array.dtype, jnp.number) or array.dtype == bool):
+            raise TypeError(f"measure: expected an array of numbers under {name!r}, got {value!r}")
+        arrays[name] = array.astype(array.dtype.newbyteorder("="))
+    return arrays
+
+
+def _check_losses(apply, params, problem, points, losses):
+    """Check that the losses at the start of a run are finite."""
     for name, loss in zip(problem.conditions, losses):
         if not np.isfinite(loss):
-            raise ValueError(
-                f"problem.conditions[{name!r}]: expected a finite initial loss, got {loss}; the operator or the "
-                "target is not finite at one of the points"
-            )
-    return GROWTH_LIMIT * float(sum(losses)) or np.inf
+            residuals = problem.residuals(partial(apply, params), points)[name]
+            wrong = first_not_finite(residuals, points[name])
+            why = f"the residual is {wrong[0]} at the point {wrong[1]}" if wrong else "the residuals' squares overflow"
+            raise ValueError(f"problem.conditions[{name!r}]: expected a finite initial loss, got {loss}; {why}")
+
+
+def _loss_limit(rows, losses, targets):
+    """Return the sum of losses above which training has diverged, from the first losses (of earlier rows) and targets.
+
+    The first losses of a trained network may be near zero, and grow by any factor and still be small. The growth
+    therefore counts at least from the loss of u = 0, which is the targets' mean square, and from 1, the square of
+    outputs of order one.
+    """
+    losses = list(rows[0]["losses"].values()) if rows else losses
+    squares = sum(jnp.mean(values**2) for values in targets.values())
+    limit = GROWTH_LIMIT * max(float(sum(losses)), float(squares), 1.0)
+    return min(limit, float(jnp.finfo(jnp.result_type(*losses)).max))
 
 
 def _shown(row):
@@ -229,30 +312,67 @@ def _snapshot_steps(snapshots, steps):
     return sorted({int(step) for step in snapshots})
 
 
-def _before(apply, params, problem, optimizer, weighting, draw, data, resume):
-    """Return the result to start from: an earlier one, one from a checkpoint, or an empty one at step 0."""
-    if isinstance(resume, Result):
-        return resume
-    params, names = jax.tree.map(jnp.asarray, params), list(problem.conditions)
+def _stop(step, steps, log_every, snapshots):
+    """Return the step of the next row of the history."""
+    # An extra step, whose result is dropped, computes the last row: one compiled function serves every row.
+    later = [s for s in snapshots if s > step]
+    return min(step - step % log_every + log_every, max(steps, step + 1), *later)
+
+
+def _check_kinds(optimizer, measure):
+    check_no_class("optimizer", optimizer, "an optax gradient transformation")
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
+        raise TypeError(f"optimizer: expected an optax gradient transformation, got {optimizer!r}")
+    if not (measure is None or callable(measure)):
+        raise TypeError(f"measure: expected a function params -> {{name: array}}, got {measure!r}")
+
+
+def _start(apply, params, problem, optimizer, weighting, points):
+    """Check model, parameters and conditions, and return the state at step 0."""
+    check_no_class("apply", apply, "a function apply(params, x)")
+    params = jax.tree.map(jnp.asarray, params)
     check_params(params)
-    points, targets = draw(data, 0)
     check_conditions(apply, params, problem.operators, next(iter(points.values()))[0])
-    check_targets(problem, points, targets)
-    state = TrainState(jnp.zeros((), int), params, optimizer.init(params), weighting.init(names))
+    state = TrainState(jnp.zeros((), int), params, optimizer.init(params), weighting.init(list(problem.conditions)))
+    return jax.tree.map(_of_fixed_type, state)
+
+
+def _of_fixed_type(leaf):
+    """Return a number as an array whose type does not adapt to others: a checkpoint restores it as such."""
+    if isinstance(leaf, jax.Array) and not jnp.issubdtype(leaf.dtype, jnp.number):
+        return leaf
+    return jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
+
+
+def _before(resume, start, names, steps):
+    """Return the result to start from: an earlier one, one from a checkpoint, or an empty one at step 0."""
     if resume is None:
-        return Result({}, state)
-    return unpacked(Checkpoints(resume, create=False).restore(), state, names)
-
-
-def _store(directory, resume):
-    """Open the directory for this run's checkpoints; it must not hold those of another run."""
-    if directory is None:
-        return None
-    store = Checkpoints(directory)
-    goes_on = isinstance(resume, str | Path) and Path(resume).absolute() == store.directory
-    if store.steps and not goes_on:
+        return Result({}, start)
+    if isinstance(resume, Result):
+        before = checked(resume, start, names)
+    elif isinstance(resume, str | os.PathLike):
+        before = unpacked(Checkpoints(resume, create=False).restore(), start, names)
+    else:
+        raise TypeError(f"resume: expected a Result or a directory with checkpoints, got {resume!r}")
+    if steps < before.state.step:
         raise ValueError(
-            f"checkpoints: {store.directory} already holds a run up to step {store.steps[-1]}; pass it as resume "
-            "to continue that run, or choose another directory"
+            f"steps: expected at least {before.state.step}, the steps that the resumed run has made, got {steps}"
         )
-    return store
+    return before
+
+
+@contextmanager
+def _store(directory, resume):
+    """Open and lock the directory for this run's checkpoints; it must not hold those of another run."""
+    if directory is None:
+        yield None
+        return
+    store = Checkpoints(directory)
+    with store.locked():
+        goes_on = isinstance(resume, str | os.PathLike) and Path(resume).absolute() == store.directory
+        if store.steps and not goes_on:
+            raise ValueError(
+                f"checkpoints: {store.directory} already holds a run up to step {store.steps[-1]}; pass it as resume "
+                "to continue that run, or choose another directory"
+            )
+        yield store

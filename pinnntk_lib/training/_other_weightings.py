@@ -52,23 +52,25 @@ class GradientNormWeights:
     def init(self, names: Sequence[str]) -> Any:
         if self.reference not in names:
             raise ValueError(f"reference: expected one of the conditions {list(names)}, got {self.reference!r}")
-        return ones(names)
+        return {"weights": ones(names)}
 
     def update(self, state: Any, view: View) -> tuple[Weights, Any]:
+        old = state["weights"]
+
         def updated():
             def size(name):
                 gradient = jax.grad(lambda params: view.losses(params)[name])(view.params)
                 return jnp.abs(ravel_pytree(gradient)[0])
 
-            sizes = {name: size(name) for name in state}
+            sizes = {name: size(name) for name in old}
             largest = sizes[self.reference].max()
-            new = {name: ratio(largest, state[name] * size.mean()) for name, size in sizes.items()}
+            new = {name: ratio(largest, old[name] * size.mean()) for name, size in sizes.items()}
             new[self.reference] = jnp.ones(())
             # The moving average starts at 1, as in the paper.
-            return smoothed(state, new, self.smoothing)
+            return smoothed(old, new, self.smoothing)
 
-        weights = every_so_often(self.every, view.step, updated, state)
-        return weights, weights
+        weights = every_so_often(self.every, view.step, updated, old)
+        return weights, {"weights": weights}
 
 
 @renamed_keywords(largest="max_weight")
@@ -105,18 +107,18 @@ class UncertaintyWeights:
             check_positive(name, getattr(self, name))
 
     def init(self, names: Sequence[str]) -> Any:
-        return {name: jnp.zeros(()) for name in names}
+        return {"s": {name: jnp.zeros(()) for name in names}}
 
     def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         losses = view.losses(view.params)
-        weights = {name: jnp.minimum(jnp.exp(-s), self.max_weight) for name, s in state.items()}
+        weights = {name: jnp.minimum(jnp.exp(-s), self.max_weight) for name, s in state["s"].items()}
 
         def moved(s, name):
             # One descent step on a large loss would throw s far off, so no weight changes by more than a factor of e.
             step = jnp.clip(self.learning_rate * (1 - jnp.exp(-s) * losses[name]), -1.0, 1.0)
             return jnp.maximum(s - step, -jnp.log(self.max_weight)).astype(s.dtype)
 
-        return weights, {name: moved(s, name) for name, s in state.items()}
+        return weights, {"s": {name: moved(s, name) for name, s in state["s"].items()}}
 
 
 @dataclass(frozen=True)

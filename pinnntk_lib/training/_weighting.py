@@ -8,6 +8,7 @@ A weighting is a pair of pure functions, like an optax optimiser:
 ``weights`` is ``{name: scalar}``; the state is any pytree of arrays. ``update`` is called at every step, inside the
 compiled loop, with a :class:`View` of that step. Equal weightings share compiled code, so a weighting is best written
 as a frozen dataclass, which compares by its fields. Data, such as the values of :class:`Fixed`, belongs in the state.
+A state with a structure of its own, such as a dict with names of what it holds, cannot be resumed by another weighting.
 
 :class:`NTKWeights` is the paper's Algorithm 1; the others are there for comparison. Each follows its paper's formulas,
 and its docstring states any departure from them.
@@ -20,7 +21,7 @@ from typing import Any, NamedTuple, Protocol, cast
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_fraction, check_points, check_weights
+from pinnntk_lib._check import check_count, check_fraction, check_no_class, check_points, check_weights
 from pinnntk_lib._types import Apply, Operator, Params
 from pinnntk_lib.kernel import ntk_diagonal
 
@@ -161,6 +162,7 @@ class NTKWeights:
 
 def as_weighting(weights: Mapping[str, float] | Weighting | None) -> Weighting:
     """Return a weighting unchanged, and wrap numbers in :class:`Fixed`."""
+    check_no_class("weights", weights, "{name: positive number} or a weighting")
     if hasattr(weights, "init") and hasattr(weights, "update"):
         return cast(Weighting, weights)
     return Fixed(cast(Any, weights))

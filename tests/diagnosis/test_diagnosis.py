@@ -215,9 +215,59 @@ def test_the_figure(poisson):
         ({"weights": pn.NTKWeights()}, "weights"),
         ({"optimizer": -1.0}, "optimizer"),
         ({"before": "yesterday"}, "before"),
+        ({"weights": pn.NTKWeights}, "weights"),
+        ({"optimizer": optax.adam}, "optimizer"),
+        ({"optimizer": optax.GradientTransformation}, "optimizer"),
     ],
 )
 def test_arguments_are_checked(poisson, arguments, named):
     model, params, problem, points = poisson
     with pytest.raises((ValueError, TypeError), match=f"{named}: expected"):
         pn.diagnose(model.apply, params, problem, points, **arguments)
+
+
+@pytest.mark.parametrize("target", [0.5, np.full(10, 0.5)])
+def test_numbers_and_measured_values_as_targets(poisson, target):
+    model, params, problem, points = poisson
+    u = problem.conditions["u"]
+    given, same = (
+        pn.Problem({**problem.conditions, "u": pn.Condition(u.operator, target, u.sampler)}, (0.0,), (1.0,))
+        for target in (target, lambda x: 0.5)
+    )
+    found = pn.diagnose(model.apply, params, given, points, optimizer=1e-5)
+    expected = pn.diagnose(model.apply, params, same, points, optimizer=1e-5)
+    assert str(found) == str(expected)
+    few = pn.Problem({"u": pn.Condition(u.operator, np.zeros(9), u.sampler)}, (0.0,), (1.0,))
+    with pytest.raises(ValueError, match=r"conditions\['u'\].target: expected .*shape \(10,\), got shape \(9,\)"):
+        pn.diagnose(model.apply, params, few, {"u": points["u"]})
+
+
+def test_a_target_of_another_shape(poisson):
+    model, params, _, points = poisson
+    wrong = pn.Problem({"u": pn.Condition(lambda u, x: u(x), lambda x: jnp.zeros(2), line)}, (0.0,), (1.0,))
+    with pytest.raises(ValueError, match=r"conditions\['u'\].target: expected shape \(\) at a point, got \(2,\)"):
+        pn.diagnose(model.apply, params, wrong, {"u": points["u"]}, optimizer=0.1)
+
+
+def polar(u, x):
+    """The Laplacian of a function of the radius, which is not finite at 0."""
+    return pn.dd(u, 0)(x) + pn.d(u, 0)(x) / x[0]
+
+
+def test_what_is_not_finite_is_named_with_its_point(poisson):
+    """A condition, a target or a kernel that is not finite is named; LAPACK would only say that it failed."""
+    model, params, _, points = poisson
+    points = {"r": points["r"][::-1]}
+    shown = r"conditions\['r'\].*\[0.0\]"
+    with pytest.raises(ValueError, match=shown):
+        pn.diagnose(model.apply, params, {"r": polar}, points)
+    with pytest.raises(ValueError, match=shown):
+        pn.diagnose(model.apply, params, pn.Problem({"r": condition(polar)}, (0.0,), (1.0,)), points)
+    target = pn.Condition(lambda u, x: u(x), lambda x: 1 / x[0], line)
+    with pytest.raises(
+        ValueError, match=r"conditions\['r'\]: expected a finite residual at every point, got -inf at \[0.0\]"
+    ):
+        pn.diagnose(model.apply, params, pn.Problem({"r": target}, (0.0,), (1.0,)), points)
+    system = pn.System(lambda u, x: jnp.stack([u(x), u(x) / x[0]]), 2)
+    with pytest.raises(ValueError, match=shown):
+        pn.diagnose(model.apply, params, {"r": system}, points)

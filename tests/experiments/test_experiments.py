@@ -60,6 +60,26 @@ def test_a_directory_keeps_its_run(tmp_path):
     assert (tmp_path / "record.json").read_bytes() == before
 
 
+def test_a_resumed_run_that_stops_at_its_start_leaves_the_record(tmp_path, monkeypatch):
+    experiments.run("poisson1d-width10", steps=100, out=tmp_path, progress=False)
+    before = (tmp_path / "record.json").read_bytes()
+
+    def interrupted(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pinnntk_lib.training._loop.run_steps", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.run("poisson1d-width10", steps=200, out=tmp_path / "new", progress=False)
+        patch.setattr(experiments.Setting, "train", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            experiments.run("poisson1d-width10", steps=200, out=tmp_path, resume=True, progress=False)
+    assert (tmp_path / "record.json").read_bytes() == before
+    # a new run claims its directory before it trains
+    with pytest.raises(ValueError, match="holds a run of poisson1d-width10, seed 0"):
+        experiments.run("poisson1d-width10", steps=200, out=tmp_path / "new", progress=False)
+
+
 def test_a_diverged_run_leaves_what_came_before(tmp_path, monkeypatch):
     setting = replace(experiments.EXPERIMENTS["poisson1d-width10"].setting(), optimizer=optax.sgd(1.0))
     wild = experiments.Experiment("too large a learning rate", True, lambda: setting)

@@ -85,3 +85,101 @@ def test_bad_input(call, error, message):
 
 def test_operators_take_any_function():
     assert jnp.isclose(pn.problems.Poisson1D().operators["r"](lambda x: x[0] ** 2, jnp.array([0.3])), 2.0)
+
+
+def line(n, key):
+    return jnp.linspace(0, 1, n)[:, None]
+
+
+def one_condition(target, operator=lambda u, x: u(x)):
+    return pn.Problem({"u": pn.Condition(operator, target, line)}, (0.0,), (1.0,))
+
+
+@pytest.mark.parametrize(
+    "target", [2, 2.0, np.float32(2), jnp.asarray(2.0), np.full(5, 2), jnp.full(5, 2.0), [2.0] * 5]
+)
+def test_a_target_may_be_a_number_or_one_value_per_point(target):
+    points, u = line(5, None), lambda x: x[0] ** 2
+    expected = one_condition(lambda x: 2.0).residuals(u, {"u": points})["u"]
+    np.testing.assert_array_equal(one_condition(target).residuals(u, {"u": points})["u"], expected)
+    single = one_condition(target).residuals(u, {"u": points.astype(jnp.float32)})["u"]
+    assert single.dtype == jnp.float32
+
+
+def test_a_target_of_a_system_may_be_a_number_or_one_row_per_point():
+    operator = pn.System(lambda u, x: jnp.stack([u(x), 3 * u(x)]), 2)
+    points, u = {"u": line(3, None)}, lambda x: x[0]
+    expected = one_condition(lambda x: jnp.full(2, 0.5), operator).residuals(u, points)["u"]
+    for target in (0.5, np.full((3, 2), 0.5)):
+        np.testing.assert_array_equal(one_condition(target, operator).residuals(u, points)["u"], expected)
+    with pytest.raises(ValueError, match=r"target: expected .* in an array of shape \(3, 2\), got shape \(3,\)"):
+        one_condition(np.zeros(3), operator).residuals(u, points)
+
+
+def test_values_change_only_with_the_condition():
+    """The condition keeps a copy: changing an array in place afterwards changes no target."""
+    values = np.zeros(3)
+    problem = one_condition(values)
+    values[:] = 1.0
+    assert not problem.residuals(lambda x: 0.0 * x[0], {"u": line(3, None)})["u"].any()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: one_condition("0"), TypeError, "target: expected a function, a number or an array of real numbers"),
+        (lambda: one_condition(None), TypeError, "target: expected a function, a number or an array of real numbers"),
+        (lambda: one_condition(1j), TypeError, "target: expected a function, a number or an array of real numbers"),
+        (lambda: one_condition([[0.0], [1.0, 2.0]]), TypeError, "target: expected a function, a number or an array"),
+        (lambda: one_condition(float("nan")), ValueError, "target: expected finite numbers, got NaN or infinity"),
+        (lambda: one_condition(pn.MLP), TypeError, "target: expected a function, .*, got the class MLP"),
+        (
+            lambda: one_condition(np.zeros((5, 1))).residuals(lambda x: x[0], {"u": line(5, None)}),
+            ValueError,
+            r"conditions\['u'\].target: expected .* in an array of shape \(5,\), got shape \(5, 1\)",
+        ),
+        (
+            lambda: one_condition(np.zeros(5)).residuals(lambda x: x[0], {"u": line(6, None)}),
+            ValueError,
+            r"shape \(6,\), got shape \(5,\); values belong to fixed points",
+        ),
+        (
+            lambda: one_condition(lambda x: x).residuals(lambda x: x[0], {"u": line(5, None)}),
+            ValueError,
+            r"conditions\['u'\].target: expected shape \(\) at a point, got \(1,\)",
+        ),
+        (
+            lambda: one_condition(lambda x: None).residuals(lambda x: x[0], {"u": line(5, None)}),
+            TypeError,
+            r"conditions\['u'\].target: expected a function x -> array, got one that returns NoneType",
+        ),
+        (
+            lambda: one_condition(np.zeros(5)).conditions["u"].residual(lambda x: x[0], jnp.zeros(1)),
+            ValueError,
+            r"target: expected a function or a number .* got values of shape \(5,\)",
+        ),
+        (
+            lambda: pn.Problem({"u": lambda u, x: u(x)}, (0.0,), (1.0,)),
+            TypeError,
+            r"conditions\['u'\]: expected a Condition, got <function",
+        ),
+        (
+            lambda: pn.Problem({"u": pn.Condition(lambda u, x: u(x), 0.0, None)}, (0.0,), (1.0,)).points(3),
+            TypeError,
+            r"conditions\['u'\].sampler: expected a function \(n, key\) -> \(n, d\) array, got None",
+        ),
+        (
+            lambda: pn.Problem({"u": pn.Condition(lambda u, x: u(x), 0.0, pn.MLP)}, (0.0,), (1.0,)).points(3),
+            TypeError,
+            r"conditions\['u'\].sampler: expected a function .*, got the class MLP",
+        ),
+        (
+            lambda: pn.RandomPoints(pn.problems.Poisson1D, 3),
+            TypeError,
+            "problem: expected a pinnntk_lib.Problem, got <",
+        ),
+    ],
+)
+def test_bad_conditions(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

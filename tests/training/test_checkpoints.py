@@ -1,16 +1,19 @@
 """Checkpoints restore a run bit for bit; interruptions, full disks and damaged files lose at most the newest one."""
 
+import errno
 import multiprocessing
 import os
 import random
 import resource
 import signal
 import subprocess
+import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import killed_program
+import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
@@ -68,7 +71,7 @@ def test_a_checkpoint_of_another_network(poisson, tmp_path):
     train(poisson, 20, checkpoints=tmp_path)
     _, _, problem, points = poisson
     model = pn.MLP(width=5)
-    with pytest.raises(ValueError, match=r"resume: expected the checkpoint of a run with .*float64\[5, 1\].*, got"):
+    with pytest.raises(ValueError, match=r"resume: expected a run with the same params \(float64\[5, 1\] at"):
         train((model, model.init(jax.random.key(0)), problem, points), 40, resume=tmp_path)
 
 
@@ -82,6 +85,143 @@ def test_a_checkpoint_of_another_problem(poisson, tmp_path):
         train((model, params, other, points), 40, resume=tmp_path)
 
 
+def test_a_checkpoint_without_the_state_s_structure(poisson, tmp_path):
+    """Checkpoints of version 0.1.0 hold no structure; of these, the arrays' shapes alone are checked."""
+    part = train(poisson, 20)
+    contents = packed(part)
+    del contents["structure"]
+    Checkpoints(tmp_path).save(20, contents)
+    assert same_run(train(poisson, 40), train(poisson, 40, resume=tmp_path))
+    _, _, problem, points = poisson
+    model = pn.MLP(width=5)
+    with pytest.raises(ValueError, match=r"resume: expected the checkpoint of a run with .*float64\[5, 1\].*, got"):
+        train((model, model.init(jax.random.key(0)), problem, points), 40, resume=tmp_path)
+
+
+def noise(first_key):
+    """Return gradient descent with noise, whose state has a random key, a number and an array without elements."""
+
+    def init(params):
+        return {"key": first_key, "rate": 1e-6, "empty": jnp.zeros((0, 3)), "half": jnp.ones(2, jnp.bfloat16)}
+
+    def update(gradient, state, params=None):
+        key, now = jax.random.split(state["key"])
+        draw = jax.tree.map(lambda g: -state["rate"] * (g + jax.random.normal(now, g.shape)), gradient)
+        return draw, {**state, "key": key, "half": state["half"] * 1.01}
+
+    return optax.GradientTransformation(init, update)
+
+
+def plain(tree):
+    """Return a pytree with the data of its random keys instead of the keys."""
+
+    def data(leaf):
+        return jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+
+    return jax.tree.map(data, tree)
+
+
+@pytest.mark.parametrize(
+    "key", [jax.random.key(1), jax.random.key(1, impl="rbg"), jax.random.PRNGKey(1)], ids=["typed", "rbg", "raw"]
+)
+def test_every_kind_of_array_in_a_state_is_kept(poisson, tmp_path, key):
+    model, params, problem, points = poisson
+    optimizer = noise(key)
+
+    def run(steps, **options):
+        setting = model.apply, params, problem, points, optimizer, steps
+        return pn.train(*setting, log_every=10, measure=lambda params: {"none": np.zeros((0, 2))}, **options)
+
+    whole, part = run(40), run(20, checkpoints=tmp_path)
+    assert part.state.opt_state["half"].dtype == jnp.bfloat16
+    for resume in (part, tmp_path):
+        resumed = run(40, resume=resume)
+        assert resumed.state.opt_state["key"].dtype == key.dtype
+        assert same((plain(whole.state), whole.history), (plain(resumed.state), resumed.history))
+
+
+def test_keys_of_another_kind(poisson, tmp_path):
+    """The data of these two kinds of key have the same shape."""
+    model, params, problem, points = poisson
+    kinds = [noise(jax.random.key(1, impl=kind)) for kind in ("rbg", "unsafe_rbg")]
+    first = pn.train(model.apply, params, problem, points, kinds[0], 20, checkpoints=tmp_path)
+    for resume in (first, tmp_path):
+        with pytest.raises(
+            ValueError, match=r"resume: .* same optimizer \(key<urbg>\[\] at \['key'\]\), got .* \(key<rbg>"
+        ):
+            pn.train(model.apply, params, problem, points, kinds[1], 40, resume=resume)
+
+
+def test_parameters_in_bfloat16(poisson, tmp_path):
+    model, params, problem, points = poisson
+    half = model, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), params), problem, points
+    first = train(half, 20, weights=None, snapshots=(10,), checkpoints=tmp_path)
+    assert same_run(first, train(half, 20, weights=None, resume=tmp_path))
+
+
+def test_an_error_in_the_middle_leaves_a_checkpoint(poisson, tmp_path):
+    def fail(params, rows=[]):  # noqa: B006 -- counts the rows
+        rows.append(1)
+        return {} if len(rows) < 4 else 1 / 0
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        train(poisson, 60, measure=fail, checkpoints=tmp_path, checkpoint_every=1000)
+    assert Checkpoints(tmp_path).steps == [30]
+    whole = train(poisson, 60)
+    assert same_run(whole, train(poisson, 60, resume=tmp_path))
+    assert same_run(whole, train(poisson, 60, resume=caught.value.result))
+
+
+def test_one_run_at_a_time_writes_to_a_directory(poisson, tmp_path):
+    def second_run(params):
+        with pytest.raises(pn.CheckpointError, match=rf"checkpoints: {tmp_path} is in use by another run"):
+            train(poisson, 60, checkpoints=tmp_path)
+        return {}
+
+    train(poisson, 20, measure=second_run, checkpoints=tmp_path)
+    train(poisson, 40, resume=tmp_path, checkpoints=tmp_path)
+
+
+def test_another_process_has_the_directory_until_it_is_killed(poisson, tmp_path):
+    """A lock that outlived its process would keep a killed run from being resumed."""
+    program = (
+        "import sys, time; from pinnntk_lib.training import Checkpoints\n"
+        "with Checkpoints(sys.argv[1]).locked():\n"
+        "    print('locked', flush=True); time.sleep(600)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert child.stdout.readline() == "locked\n"
+    with pytest.raises(pn.CheckpointError, match=rf"checkpoints: {tmp_path} is in use by another run"):
+        train(poisson, 20, checkpoints=tmp_path)
+    child.kill()
+    child.communicate()
+    assert not train(poisson, 20, checkpoints=tmp_path).interrupted
+
+
+def test_a_file_system_without_locks(poisson, tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    train(poisson, 20, checkpoints=tmp_path)
+    assert Checkpoints(tmp_path).steps == [20]
+
+
+def test_a_directory_that_cannot_be_written_to(poisson, tmp_path):
+    """It is found before training. Root may write anywhere, so a folder in the lock's place stands in."""
+    (tmp_path / ".lock").mkdir()
+    with pytest.raises(pn.CheckpointError, match=rf"checkpoints: {tmp_path} cannot be written to \("):
+        train(poisson, 10**9, checkpoints=tmp_path)
+
+
+def test_resuming_only_reads(poisson, tmp_path):
+    train(poisson, 20, checkpoints=tmp_path)
+    (tmp_path / ".lock").unlink()
+    before = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+    train(poisson, 40, resume=tmp_path)
+    assert before == {file: file.stat().st_mtime_ns for file in tmp_path.rglob("*")}
+
+
 def test_nothing_to_resume(poisson, tmp_path):
     with pytest.raises(pn.CheckpointError, match="resume: expected a directory with checkpoints, found none in"):
         train(poisson, 20, resume=tmp_path)
@@ -93,7 +233,7 @@ def test_a_path_that_is_no_directory(poisson, tmp_path):
     with pytest.raises(pn.CheckpointError, match=rf"checkpoints: {file} cannot be used .*File exists"):
         train(poisson, 20, checkpoints=file)
     nowhere = tmp_path / "nowhere"
-    with pytest.raises(pn.CheckpointError, match=rf"checkpoints: {nowhere} cannot be used .*No such file"):
+    with pytest.raises(pn.CheckpointError, match=rf"resume: {nowhere} cannot be used .*No such file"):
         train(poisson, 20, resume=nowhere)
     assert not nowhere.exists()
 

@@ -131,9 +131,67 @@ def test_an_untrained_network_of_infinite_width():
         (lambda: pn.Linearized(K, RESIDUALS).losses(3.0), r"t: expected an array \(T,\)"),
         (lambda: pn.Linearized(K, RESIDUALS).losses([-1.0]), r"t: expected an array \(T,\)"),
         (lambda: pn.Linearized(K, RESIDUALS).losses([1], -0.1), "learning_rate: expected a positive number, got -0.1"),
-        (lambda: pn.Linearized(K, RESIDUALS).change(K, [1.0]), "cross: expected a cross kernel"),
+        (lambda: pn.Linearized(K, RESIDUALS).losses([float("nan")]), r"t: expected an array \(T,\)"),
+        (
+            lambda: pn.Linearized(K, RESIDUALS).change(K, [1.0]),
+            "cross: expected a cross kernel, got the kernel of one set of points",
+        ),
+        (
+            lambda: pn.Linearized(K, RESIDUALS).change(pn.NTK(jnp.eye(2), (("u", 2),), (("u", 2),)), [1.0]),
+            r"cross: expected a cross kernel with rows \(\('u', 4\), .*, got rows \(\('u', 2\),\)",
+        ),
+        (
+            lambda: pn.Linearized(K, RESIDUALS | {"r": jnp.full(9, jnp.nan)}),
+            r"residuals\['r'\]: expected finite numbers, got NaN or infinity",
+        ),
+        (
+            lambda: pn.Linearized(K, RESIDUALS, {"u": -1.0, "r": 1.0}),
+            r"weights\['u'\]: expected a positive number, got",
+        ),
+        (
+            lambda: pn.Linearized(K, RESIDUALS, {"u": np.nan, "r": 1.0}),
+            r"weights\['u'\]: expected a finite number, got",
+        ),
+        (
+            lambda: pn.largest_stable_learning_rate(K, {"u": 1.0, "r": jnp.asarray(0.0)}),
+            r"weights\['r'\]: expected a positive number, got 0.0",
+        ),
+        (lambda: pn.largest_stable_learning_rate(CROSS), "K: expected the kernel of one set of points, got a cross"),
+        (
+            lambda: pn.largest_stable_learning_rate(pn.NTK(jnp.full((2, 2), jnp.nan), (("u", 2),))),
+            "K: expected a kernel of finite numbers, got NaN or infinity",
+        ),
     ],
 )
 def test_errors(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pn.Linearized(K.matrix, RESIDUALS), "K: expected a kernel, as pinnntk_lib.ntk returns, got"),
+        (lambda: pn.Linearized(K, [1.0]), r"residuals: expected {name: \(n_name,\) array}, got list"),
+        (
+            lambda: pn.Linearized(K, RESIDUALS | {"u": jnp.ones(4, int)}),
+            r"residuals\['u'\]: expected real floating-point numbers, got int64",
+        ),
+        (
+            lambda: pn.Linearized(K, RESIDUALS | {"u": jnp.ones(4, complex)}),
+            r"residuals\['u'\]: expected real floating-point numbers, got complex128",
+        ),
+        (lambda: pn.Linearized(K, RESIDUALS).change(K.matrix, [1.0]), "cross: expected a cross kernel, got"),
+        (lambda: pn.largest_stable_learning_rate(K, 3.0), "weights: expected {name: positive number}, got 3.0"),
+    ],
+)
+def test_wrong_types(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()
+
+
+def test_weights_may_be_jax_scalars_traced_or_not():
+    weights = {name: jnp.asarray(2.0) for name in K.names}
+    bound = pn.largest_stable_learning_rate(K, {"u": 2.0, "r": 2.0})
+    assert pn.largest_stable_learning_rate(K, weights) == bound
+    assert np.isclose(jax.jit(pn.largest_stable_learning_rate)(K, weights), bound, rtol=1e-12)

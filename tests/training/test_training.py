@@ -230,11 +230,29 @@ def test_compiled_code_is_shared(poisson):
         ({"snapshots": [0, 101]}, ValueError, "snapshots: expected steps from 0 to 100, got 101"),
         ({"checkpoint_every": 0}, ValueError, "checkpoint_every: expected a positive integer, got 0"),
         ({"test_points": jnp.ones(5)}, ValueError, r"test_points: expected shape \(m, 1\), got \(5,\)"),
+        (
+            {"optimizer": optax.adam},
+            TypeError,
+            "optimizer: expected an optax gradient transformation, got <function adam",
+        ),
+        ({"optimizer": optax.GradientTransformation}, TypeError, "optimizer: .*, got the class GradientTransformation"),
+        ({"weights": pn.NTKWeights}, TypeError, "weights: expected .* or a weighting, got the class NTKWeights"),
+        ({"points": pn.RandomPoints}, TypeError, "points: expected .*, got the class RandomPoints"),
+        ({"points": lambda key: {}, "key": 5}, TypeError, "key: expected a JAX random key, got 5"),
+        ({"measure": {"a": 1.0}}, TypeError, "measure: expected a function params -> {name: array}, got {'a': 1.0}"),
+        ({"resume": 3}, TypeError, "resume: expected a Result or a directory with checkpoints, got 3"),
+        ({"checkpoints": 3}, TypeError, "checkpoints: expected a directory, got 3"),
     ],
 )
 def test_bad_input(poisson, options, error, message):
     with pytest.raises(error, match=message):
         train(poisson, **options)
+
+
+def test_a_class_for_a_model(poisson):
+    _, params, problem, points = poisson
+    with pytest.raises(TypeError, match=r"apply: expected a function apply\(params, x\), got the class MLP"):
+        pn.train(pn.MLP, params, problem, points, SGD, 5)
 
 
 def test_what_is_not_a_problem(poisson):
@@ -306,6 +324,253 @@ def test_a_loss_that_is_not_finite_at_the_start(poisson):
     root = pn.Condition(lambda u, x: pn.dd(lambda y: jnp.sqrt(y[0]) * u(y), 0)(x), lambda x: 0.0, lambda n, key: None)
     broken = pn.Problem({"u": problem.conditions["u"], "root": root}, (0.0,), (1.0,))
     with pytest.raises(
-        ValueError, match=r"problem.conditions\['root'\]: expected a finite initial loss, got (nan|inf)"
+        ValueError, match=r"conditions\['root'\]: expected a finite initial loss, got inf; .* -inf at the point \[0.0\]"
     ):
         pn.train(model.apply, params, broken, {"u": points["u"], "root": points["r"]}, optax.sgd(1e-5), 10)
+
+
+# ---------------------------------------------------------------- the exact solution
+
+
+@pytest.mark.parametrize(
+    ("exact", "shape"),
+    [(lambda x: jnp.sin(x), r"\(1000, 1\)"), (lambda x: jnp.stack([x[:, 0]] * 2, 1), r"\(1000, 2\)")],
+)
+def test_an_exact_solution_of_another_shape(poisson, exact, shape):
+    """An exact solution of shape (n, 1) would be broadcast against the model's (n,) to n x n differences."""
+    model, params, problem, points = poisson
+    wrong = pn.Problem(problem.conditions, problem.lower, problem.upper, exact)
+    message = rf"problem.exact: expected shape \(1000,\) at points of shape \(1000, 1\), .* got {shape}"
+    with pytest.raises(ValueError, match=message):
+        pn.train(model.apply, params, wrong, points, SGD, 5)
+
+
+def test_errors_of_different_shapes():
+    with pytest.raises(ValueError, match=r"u, exact: expected the same shape, got \(3,\) and \(3, 1\)"):
+        pn.relative_l2_error(jnp.ones(3), jnp.ones((3, 1)))
+    assert float(pn.relative_l2_error([3.0, 5.0], [3.0, 4.0])) == pytest.approx(0.2)
+
+
+# ---------------------------------------------------------------- measure
+
+
+@pytest.mark.parametrize(
+    ("found", "error", "message"),
+    [
+        (None, TypeError, "measure: expected a function params -> {name: array}, got one that returns None"),
+        (3.0, TypeError, "measure: expected a function params -> {name: array}, got one that returns 3.0"),
+        ({1: 3.0}, TypeError, "measure: expected a function params -> {name: array}, got one that returns {1: 3.0}"),
+        ({"a": "text"}, TypeError, "measure: expected an array of numbers under 'a', got 'text'"),
+        ({"a": [[1.0], [1.0, 2.0]]}, TypeError, "measure: expected an array of numbers under 'a'"),
+        ({"error": 1.0, "step": 2}, ValueError, r"measure: expected names other than .*, got \['error', 'step'\]"),
+    ],
+)
+def test_a_bad_measure_is_found_before_training(poisson, found, error, message):
+    calls = []
+
+    def measure(params):
+        calls.append(params)
+        return found
+
+    with pytest.raises(error, match=message):
+        train(poisson, 10**9, log_every=10**9, measure=measure)
+    assert same(calls, [poisson[1]])
+
+
+@pytest.mark.parametrize(
+    ("later", "error", "message"),
+    [
+        ({"a": np.zeros(3)}, ValueError, r"measure: expected 'a' of shape \(2,\), as in earlier rows, got \(3,\)"),
+        ({"b": np.zeros(2)}, ValueError, r"measure: expected the columns of earlier rows, \[.*'a'\], got \[.*'b'\]"),
+        (None, TypeError, "measure: expected a function params -> {name: array}, got one that returns None"),
+        (ZeroDivisionError("mine"), ZeroDivisionError, "mine"),
+    ],
+)
+def test_a_measure_that_fails_later_loses_nothing(poisson, later, error, message):
+    def measure(params, rows=[]):  # noqa: B006 -- counts the rows
+        rows.append(1)
+        if len(rows) < 4:
+            return {"a": np.zeros(2)}
+        if isinstance(later, Exception):
+            raise later
+        return later
+
+    with pytest.raises(error, match=message) as caught:
+        train(poisson, 60, log_every=10, measure=measure)
+    assert "step 30; everything so far is in this error's .result" in caught.value.__notes__[0]
+    part = caught.value.result
+    assert part.history["step"].tolist() == [0, 10, 20]
+    resumed = train(poisson, 60, log_every=10, resume=part, measure=lambda params: {"a": np.zeros(2)})
+    whole = train(poisson, 60, log_every=10, measure=lambda params: {"a": np.zeros(2)})
+    assert same((whole.state, whole.history), (resumed.state, resumed.history))
+
+
+def test_a_measure_may_change_its_array_in_place(poisson):
+    counter = np.zeros((), ">i8")  # not in the machine's byte order
+
+    def measure(params):
+        counter[...] += 1
+        return {"count": counter}
+
+    history = train(poisson, 20, log_every=10, measure=measure).history
+    assert history["count"].tolist() == [1, 2, 3]
+    assert history["count"].dtype == np.int64
+
+
+# ---------------------------------------------------------------- divergence
+
+
+@pytest.mark.parametrize("start", [1e-9, 0.0])
+@pytest.mark.parametrize("slope", [3.0, 0.0])  # the targets set the scale of the losses, or leave it to be 1
+def test_a_loss_near_zero_may_grow(start, slope):
+    """From a solved problem, Adam's first steps raise the loss by any factor, which is no divergence."""
+    fit = pn.Condition(lambda u, x: u(x), lambda x: slope * x[0], lambda n, key: jnp.linspace(0, 1, n)[:, None])
+    problem = pn.Problem({"u": fit}, (0.0,), (1.0,))
+
+    def run(optimizer, start):
+        setting = problem, problem.points(5), optimizer, 200
+        return pn.train(lambda a, x: a * x[0], jnp.asarray(slope + start), *setting, log_every=1, progress=False)
+
+    assert 1e-20 < run(optax.adam(0.1), start + 1e-12).history["losses"]["u"].max() < 10
+    assert run(optax.sgd(0.1), start).history["losses"]["u"].max() < 1e-17
+    with pytest.raises(pn.DivergenceError):
+        run(optax.sgd(1e3), start + 1e-9)
+
+
+def test_a_divergence_with_weights_that_are_not_numbers(poisson):
+    """Weights that become NaN make training diverge; the error says so, without a bound."""
+
+    class Broken:
+        def init(self, names):
+            return ()
+
+        def update(self, state, view):
+            weight = jnp.where(view.step < 10, 0.0, jnp.nan)
+            return dict.fromkeys(view.operators, weight), state
+
+    with pytest.raises(
+        pn.DivergenceError, match=r"training diverged at step 11, .* nan\); earlier steps are in"
+    ) as caught:
+        train(poisson, 60, weights=Broken(), log_every=10)
+    assert np.isnan(caught.value.bound)
+    assert caught.value.result.history["step"].tolist() == [0, 10]
+
+
+# ---------------------------------------------------------------- targets
+
+
+def measured(poisson, target):
+    """Return the problem with another target for the boundary condition, whose points are 0 and 1, five times each."""
+    _, _, problem, _ = poisson
+    u = problem.conditions["u"]
+    return pn.Problem({**problem.conditions, "u": pn.Condition(u.operator, target, u.sampler)}, (0.0,), (1.0,))
+
+
+@pytest.mark.parametrize("target", [0.5, np.full(10, 0.5)])
+def test_numbers_and_measured_values_as_targets(poisson, target):
+    model, params, _, points = poisson
+    run = pn.train(model.apply, params, measured(poisson, target), points, SGD, 20)
+    expected = pn.train(model.apply, params, measured(poisson, lambda x: 0.5), points, SGD, 20)
+    assert same((run.state, run.history), (expected.state, expected.history))
+
+
+def test_a_number_as_target_of_fresh_points(poisson):
+    model, params, _, _ = poisson
+    losses = []
+    for target in (jnp.asarray(0.5), lambda x: 0.5):
+        problem = measured(poisson, target)
+        points = pn.RandomPoints(problem, 5)
+        run = pn.train(model.apply, params, problem, points, SGD, 20, key=jax.random.key(0))
+        losses.append(run.history["losses"])
+    assert same(*losses)
+
+
+def test_measured_values_belong_to_fixed_points(poisson):
+    model, params, _, points = poisson
+    problem = measured(poisson, np.zeros(10))
+    for sampler in (pn.RandomPoints(problem, 10), pn.Minibatches(points, 10)):
+        with pytest.raises(
+            ValueError, match=r"conditions\['u'\].target: .* got values of shape \(10,\), which belong to"
+        ):
+            pn.train(model.apply, params, problem, sampler, SGD, 5, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"conditions\['u'\].target: .* of shape \(12,\), got shape \(10,\)"):
+        pn.train(model.apply, params, problem, problem.points(12), SGD, 5)
+
+
+# ---------------------------------------------------------------- resuming another run
+
+
+def resumed_from(poisson, first, then, tmp_path):
+    """Yield ``resume`` options, a result and a directory, of a run of 20 steps with other options."""
+    result = train(poisson, 20, checkpoints=tmp_path / "run", **first)
+    for resume in (result, tmp_path / "run"):
+        yield lambda steps=40, resume=resume: train(poisson, steps, resume=resume, **then)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "message"),
+    [
+        (
+            {},
+            {"optimizer": optax.adam(1e-3)},
+            r"same optimizer \(ScaleByAdamState at \[0\]\), got another \(EmptyState at",
+        ),
+        (
+            {"optimizer": optax.adam(1e-3)},
+            {},
+            r"same optimizer \(EmptyState at \[0\]\), got another \(ScaleByAdamState",
+        ),
+        # these two have states of the same arrays
+        ({"optimizer": optax.adam(1e-3)}, {"optimizer": optax.adabelief(1e-3)}, r"same optimizer \(ScaleByBeliefState"),
+        ({}, {"weights": pn.NTKWeights()}, "same weights .*result.params as params, without resume"),
+        ({"weights": pn.RelativeLossWeights()}, {"weights": pn.NTKWeights()}, "same weights .*result.params as params"),
+        # the states of these hold a number per condition, of different meanings
+        ({"weights": pn.UncertaintyWeights()}, {}, "same weights .*result.params as params"),
+        ({"weights": pn.UncertaintyWeights()}, {"weights": pn.GradientNormWeights()}, "same weights"),
+        ({"weights": pn.GradientNormWeights()}, {}, "same weights .*result.params as params"),
+    ],
+)
+def test_resuming_another_run(poisson, tmp_path, first, then, message):
+    for resumed in resumed_from(poisson, first, then, tmp_path):
+        with pytest.raises(ValueError, match=f"resume: expected a run with the {message}"):
+            resumed()
+
+
+def test_resuming_other_parameters_or_another_problem(poisson):
+    model, params, problem, points = poisson
+    result = train(poisson, 20)
+    other = pn.MLP(width=5)
+    with pytest.raises(
+        ValueError, match=r"same params \(float64\[5, 1\] at \[0\]\['W'\]\), got .* \(float64\[12, 1\] at"
+    ):
+        pn.train(other.apply, other.init(jax.random.key(0)), problem, points, SGD, 40, resume=result)
+    single = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), params)
+    with pytest.raises(
+        ValueError, match=r"same params \(float32\[12, 1\] at \[0\]\['W'\]\), got .* \(float64\[12, 1\] at"
+    ):
+        pn.train(model.apply, single, problem, points, SGD, 40, resume=result)
+    part = pn.Problem({"r": problem.conditions["r"]}, (0.0,), (1.0,))
+    with pytest.raises(
+        ValueError, match=r"resume: expected the conditions \['r'\], got \['u', 'r'\] \(unknown \['u'\]"
+    ):
+        pn.train(model.apply, params, part, part.points(10), SGD, 40, resume=result)
+    wrong = {"u": jnp.ones((3, 2)), "r": jnp.ones((3, 2))}
+    with pytest.raises(ValueError, match="could not be evaluated"):
+        pn.train(model.apply, params, problem, wrong, SGD, 40, resume=result)
+
+
+def test_fewer_steps_than_the_run_has(poisson, tmp_path):
+    for resumed in resumed_from(poisson, {}, {}, tmp_path):
+        with pytest.raises(
+            ValueError, match="steps: expected at least 20, the steps that the resumed run has made, got 19"
+        ):
+            resumed(19)
+        assert int(resumed(20).state.step) == 20
+
+
+def test_a_second_stage_begins_from_the_parameters(poisson):
+    model, _, problem, points = poisson
+    first = train(poisson, 20, optax.adam(1e-3))
+    second = pn.train(model.apply, first.params, problem, points, SGD, 10, log_every=10)
+    assert second.history["step"].tolist() == [0, 10]
+    assert second.history["losses"]["r"][0] == first.history["losses"]["r"][-1]
