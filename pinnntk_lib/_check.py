@@ -108,7 +108,10 @@ def _positive(name, value):
 
 
 def check_points(points: Any, names: Iterable[str], name: str = "points") -> dict[str, jax.Array]:
-    """Return ``{name: (n, d) array}`` in the order of the conditions; d must be the same for all, values finite."""
+    """Return ``{name: (n, d) array}`` in the order of the conditions, with a common dtype.
+
+    The dimension d must be the same for all, and the values finite.
+    """
     if not isinstance(points, Mapping):
         raise TypeError(f"{name}: expected {{name: (n, d) array}}, got {type(points).__name__}")
     check_names(name, points, names)
@@ -124,7 +127,8 @@ def check_points(points: Any, names: Iterable[str], name: str = "points") -> dic
     shapes = {condition: x.shape for condition, x in points.items()}
     if len({d for _, d in shapes.values()}) > 1:
         raise ValueError(f"{name}: expected the same dimension d for all conditions, got {shapes}")
-    return points
+    dtype = jnp.result_type(*points.values())
+    return {condition: x.astype(dtype) for condition, x in points.items()}
 
 
 def first_not_finite(values: Any, x: Any) -> tuple[float, list[float]] | None:
@@ -136,7 +140,7 @@ def first_not_finite(values: Any, x: Any) -> tuple[float, list[float]] | None:
 
 
 def check_other_points(other_points: Any, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-    """Return a second set of points, for some or all of the conditions, checked by :func:`check_points`."""
+    """Return a second set of points, for some or all of the conditions, checked and with the first set's dtype."""
     names = list(points)
     if isinstance(other_points, Mapping):  # a subset of the conditions is enough
         names = [name for name in points if name in other_points] or names
@@ -144,27 +148,48 @@ def check_other_points(other_points: Any, points: Mapping[str, jax.Array]) -> di
     d, other = (next(iter(p.values())).shape[1] for p in (points, others))
     if d != other:
         raise ValueError(f"other_points: expected points of dimension {d}, as in points, got {other}")
-    return others
+    dtype = jnp.result_type(*points.values())
+    return {condition: x.astype(dtype) for condition, x in others.items()}
 
 
 def check_conditions(apply: Apply, params: Params, operators: Mapping[str, Operator], point: Any) -> None:
-    """Check by abstract evaluation that every operator returns a scalar, or its declared outputs, at a point (d,)."""
-    model = _traced_shape(apply, params, point, f"apply(params, x) at x of shape {point.shape}")
+    """Check by abstract evaluation that every operator returns a real scalar, or its declared outputs, at a point (d,).
+
+    This is the one place that decides what a valid residual is.
+    """
+    model = _traced(apply, params, point, f"apply(params, x) at x of shape {point.shape}").shape
     for name, operator in operators.items():
         what = f"conditions[{name!r}] at x of shape {point.shape}"
-        shape = _traced_shape(lambda p, x: operator(lambda y: apply(p, y), x), params, point, what)  # noqa: B023
+        value = _traced(lambda p, x: operator(lambda y: apply(p, y), x), params, point, what)  # noqa: B023
         outputs = getattr(operator, "outputs", None)
-        if outputs is None and shape != ():
+        if outputs is None and value.shape != ():
             raise ValueError(
-                f"conditions[{name!r}]: expected an operator that returns a scalar, got shape {shape}"
+                f"conditions[{name!r}]: expected an operator that returns a scalar, got shape {value.shape}"
                 f" (the model returns shape {model}); declare several outputs with pinnntk_lib.System"
             )
-        if outputs is not None and shape != (outputs,):
-            raise ValueError(f"conditions[{name!r}]: expected shape ({outputs},), as declared by System, got {shape}")
+        if outputs is not None and value.shape != (outputs,):
+            raise ValueError(
+                f"conditions[{name!r}]: expected shape ({outputs},), as declared by System, got {value.shape}"
+            )
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            raise TypeError(f"conditions[{name!r}]: expected real floating-point numbers, {_unreal(value.dtype)}")
 
 
-def _traced_shape(f, params, point, what):
+def _unreal(dtype):
+    if jnp.issubdtype(dtype, jnp.complexfloating):
+        return (
+            f"got {dtype}; declare the real and the imaginary part as two outputs: "
+            "pinnntk_lib.System(lambda u, x: jnp.stack([jnp.real(f(u, x)), jnp.imag(f(u, x))]), outputs=2)"
+        )
+    return f"got {dtype}, which has no gradient"
+
+
+def _traced(f, params, point, what):
+    """Return the shape and dtype of ``f(params, point)``, which must be one array."""
     try:
-        return jax.eval_shape(f, params, point).shape
-    except (TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"{what}: could not be evaluated: {error}") from error
+        value = jax.eval_shape(f, params, point)
+    except Exception as error:  # whatever other people's code raises
+        raise ValueError(f"{what}: could not be evaluated: {type(error).__name__}: {error}") from error
+    if not hasattr(value, "shape"):
+        raise TypeError(f"{what}: expected an array, got {jax.tree.structure(value)}")
+    return value

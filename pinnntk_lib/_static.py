@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 # Compiled code that is kept per kind of computation; with the oldest dropped, memory stays bounded.
-KEPT = 16
+KEPT = 12
 MOST_VALUES = 10_000  # values that a key may hold; what lies beyond is compared by identity
 HEAP_TYPE = 1 << 9  # the flag of classes that Python code defines
 PLAIN = (type(None), bool, int, str, bytes, range, type(...), np.dtype)

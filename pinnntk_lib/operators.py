@@ -137,8 +137,8 @@ def laplacian(u: Function, directions: int | jax.Array | None = None, key: jax.A
     """Return the Laplacian of ``u``, the sum of its second derivatives along all axes, or an estimate of it.
 
     All axes are differentiated in one pass. In kernels and in training, the second derivatives are summed before they
-    pass through the network, so that d + 2 quantities pass through it instead of 2 d + 1 (the "forward Laplacian", Li et
-    al. 2024; "collapsed Taylor mode", Dangel et al. 2025).
+    pass through the network, so that d + 2 quantities pass through it instead of 2 d + 1 (the "forward Laplacian", Li
+    et al. 2024; "collapsed Taylor mode", Dangel et al. 2025).
 
     In thousands of dimensions, the sum can be estimated from a few random directions v with entries of +1 and -1: the
     mean of ``v . H v`` has the Laplacian, the trace of the Hessian H, as its expectation (Hutchinson 1989). The

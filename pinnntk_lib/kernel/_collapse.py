@@ -83,7 +83,7 @@ class _Collapse:
             order = [_axis_before(node, i, len(shapes[0])) for i in range(len(shape)) if i != axis]
             order = [i - (i > before) for i in order]
             left = sorted(set(range(len(shapes[0]) - 1)) - set(order))  # axes of length 1
-            return call(lambda v: jnp.squeeze(jnp.transpose(v, (*order, *left)), tuple(range(len(order), v.ndim))), inner)
+            return call(lambda v: jnp.transpose(v, (*order, *left)).reshape([v.shape[i] for i in order]), inner)
         return None
 
     def through_scaling(self, node, axis, shape):

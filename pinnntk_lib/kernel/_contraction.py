@@ -54,7 +54,9 @@ def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.A
     if (high, wide) == shape:
         return _tile(a, b, same, shape)
     # Tiles stay in the cache while they are summed. Those at the end overlap, so that all have the same size.
-    tops, lefts = ([min(start, length - side) for start in range(0, length, side)] for length, side in ((n, high), (m, wide)))
+    tops, lefts = (
+        [min(start, length - side) for start in range(0, length, side)] for length, side in ((n, high), (m, wide))
+    )
     corners = [(i, j) for i in tops for j in (lefts if not same else tops) if not same or j < i]
 
     def cut(features, start, length):
@@ -101,7 +103,7 @@ def _matmul(a, b):
 
 
 def assembled(rows, columns):
-    """Return the Jacobian (n, rows * columns) of sums over channels of outer products, (n, C, rows), (n, C, columns)."""
+    """Return the Jacobian (n, rows * columns) of outer products (n, C, rows) and (n, C, columns)."""
     return _assembled(jnp.swapaxes(rows, 1, 2), columns)
 
 

@@ -30,7 +30,6 @@ from pinnntk_lib.kernel._graph import Graph, nbytes
 from pinnntk_lib.kernel._leaves import Part
 from pinnntk_lib.kernel._trace import trace
 
-
 ENOUGH = 64  # points whose matrix products with a layer's weights are fast
 
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pinnntk_lib._static import compiled
 from pinnntk_lib.kernel import _contraction
 from pinnntk_lib.kernel._factors import mapped
 
@@ -110,10 +111,10 @@ def _in_chunks(features, other_features, at_once, keep, leaves, xs, ys):
     return matrix
 
 
-_compiled_in_chunks = partial(jax.jit, static_argnums=(0, 1, 2, 3))(_in_chunks)
+_compiled_in_chunks = compiled(4)(_in_chunks)
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(1)
 def features_at(feature, leaves, x):
     return feature(leaves, x)
 
@@ -130,11 +131,11 @@ def _placed(matrix, block, row, column):
 
 def diagonal(features: Any, leaves: Sequence, x: jax.Array, memory: int) -> jax.Array:
     """Return the kernel's diagonal at the points x of one condition."""
-    return _diagonal(features, leaves, x, batch_size(features.bytes_per_point, memory))
+    return _diagonal(features, batch_size(features.bytes_per_point, memory), leaves, x)
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _diagonal(features, leaves, x, batch):
+@compiled(2)
+def _diagonal(features, batch, leaves, x):
     def at(leaves, x):
         return _contraction.diagonal(features(leaves, x), len(x) * features.outputs).reshape(len(x), -1)
 

@@ -1,7 +1,7 @@
 """Products of the kernel with vectors, and its leading eigenpairs, without forming the kernel."""
 
 from collections.abc import Mapping
-from functools import lru_cache, partial
+from functools import lru_cache
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,10 @@ import scipy.sparse.linalg
 
 from pinnntk_lib._check import check_count
 from pinnntk_lib._deprecated import renamed_keywords
+from pinnntk_lib._static import KEPT, compiled
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._gram import batch_size
+from pinnntk_lib.kernel._ntk import ntk_diagonal
 from pinnntk_lib.kernel._plan import residual_graphs
 from pinnntk_lib.kernel._setting import residuals_of, setting_of
 from pinnntk_lib.problems import Conditions
@@ -54,7 +56,10 @@ def ntk_vector_product(
         )
     if not jnp.issubdtype(vector.dtype, jnp.floating):
         raise TypeError(f"vector: expected floating-point numbers, got {vector.dtype}")
-    return product(vector) if vector.ndim == 1 else jnp.stack([product(v) for v in vector.T], axis=1)
+    result = product(vector) if vector.ndim == 1 else jnp.stack([product(v) for v in vector.T], axis=1)
+    if not (isinstance(result, jax.core.Tracer) or jnp.isfinite(result).all()):
+        ntk_diagonal(apply, params, conditions, points)  # raises an error that names the condition and the point
+    return result
 
 
 @renamed_keywords(tolerance="rtol")
@@ -96,6 +101,8 @@ def ntk_eigenpairs(
         ((3,), (200, 3))
     """
     product, n, dtype = _product(apply, params, conditions, points, check_count("memory", memory))
+    if dtype.itemsize < 4:
+        raise TypeError(f"params: expected float32 or float64 for the Lanczos method, got {dtype}")
     if check_count("count", count) >= n:
         raise ValueError(
             f"count: expected fewer than the kernel's {n} rows, got {count}; for all eigenpairs, use "
@@ -104,9 +111,10 @@ def ntk_eigenpairs(
     operator = scipy.sparse.linalg.LinearOperator(
         (n, n), matvec=lambda v: np.asarray(product(jnp.asarray(v, dtype))), dtype=dtype
     )
-    values, vectors = scipy.sparse.linalg.eigsh(
-        operator, count, which="LA", v0=np.asarray(jax.random.normal(key, (n,), dtype)), tol=rtol
-    )
+    start = np.asarray(jax.random.normal(key, (n,), dtype))
+    if not np.isfinite(operator.matvec(start)).all():
+        ntk_diagonal(apply, params, conditions, points)  # raises an error that names the condition and the point
+    values, vectors = scipy.sparse.linalg.eigsh(operator, count, which="LA", v0=start, tol=rtol)
     return values[::-1], vectors[:, ::-1]
 
 
@@ -132,7 +140,7 @@ def _product(apply, params, conditions, points, memory):
     return product, int(ends[-1]), jnp.result_type(*leaves)
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=KEPT)
 def _graphs(setting):
     """Return the graph ``(leaves, x) -> (outputs,)`` of each condition's residual, with duplicates merged."""
     with jax.default_matmul_precision("highest"):
@@ -143,12 +151,17 @@ def _at_points(graph, x):
     return lambda leaves: jax.vmap(lambda point: graph.run([*leaves, point])[0][0])(x).reshape(-1)
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(1)
 def _pulled_back(graph, leaves, x, v):
     out, pullback = jax.vjp(_at_points(graph, x), leaves)
     return pullback(v.astype(out.dtype))[0]
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(1)
 def _pushed_forward(graph, leaves, x, tangent):
-    return jax.jvp(_at_points(graph, x), (leaves,), (tangent,))[1]
+    f = _at_points(graph, x)
+    if "custom_vjp_call" not in str(jax.make_jaxpr(f)(leaves)):
+        return jax.jvp(f, (leaves,), (tangent,))[1]
+    # A custom_vjp has no forward mode, but v -> J^T v can be transposed.
+    out, pullback = jax.vjp(f, leaves)
+    return jax.linear_transpose(pullback, out)((tangent,))[0]

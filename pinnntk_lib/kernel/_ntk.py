@@ -11,8 +11,9 @@ from collections.abc import Mapping
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_other_points
+from pinnntk_lib._check import check_count, check_other_points, first_not_finite
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._gram import diagonal, gram
 from pinnntk_lib.kernel._plan import plan_of
@@ -44,10 +45,13 @@ def ntk(
     - "structured" writes the gradient with respect to each parameter matrix as a short sum of outer products, which
       needs no Jacobian. This method is much faster for networks with wide hidden layers. Parameters that are used
       outside matrix products enter by their Jacobian; ``NTK.paths`` lists them, with the reason.
-    - "auto" chooses between the two for each parameter, by counting operations and memory.
+    - "auto" chooses for each parameter matrix between this and assembling the rows of J from the outer products, which
+      is faster if they are many, as for a Laplacian in dozens of dimensions. It counts operations and memory traffic.
 
-    Compiled code is cached by ``apply``, the operators and the shapes. Functions compare by identity, and methods of
-    equal models are equal: define operators once and pass the same objects, to avoid recompilation.
+    Compiled code is kept for the newest models, operators and shapes. Functions are compared by their code and the
+    values that they read (defaults, closures, global variables, attributes): a changed coefficient counts, and a
+    function that is defined again unchanged does not. What Python code cannot see, such as a file or the inside of an
+    object of an installed package, must not change between calls.
 
     Args:
         apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.
@@ -68,7 +72,8 @@ def ntk(
         The kernel, in the order of the conditions. A condition with m outputs has m consecutive rows per point.
 
     Raises:
-        ValueError, TypeError: if the shape, type, names or values of an argument are wrong; the message says which.
+        ValueError, TypeError: if the shape, type, names or values of an argument are wrong, or the gradient of a
+            condition is not finite at a point; the message says which.
 
     Example:
         >>> import jax, pinnntk_lib as pn
@@ -88,7 +93,10 @@ def ntk(
     kernel = gram if mesh is None else partial(sharded_gram, mesh=mesh)
     sizes = tuple((name, len(x) * plan.features[name].outputs) for name, x in points.items())
     other_sizes = tuple((name, len(x) * plan.features[name].outputs) for name, x in others.items()) if others else None
-    return NTK(kernel(leaves, rows, columns, memory), sizes, other_sizes, plan.paths)
+    K = NTK(kernel(leaves, rows, columns, memory), sizes, other_sizes, plan.paths)
+    if others is None:
+        _check_finite({name: jnp.diagonal(K.matrix)[K.rows(name)] for name in points}, points)
+    return K
 
 
 def ntk_diagonal(
@@ -114,4 +122,26 @@ def ntk_diagonal(
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
     plan = plan_of(setting, tuple(len(x) for x in points.values()), "auto", False)
-    return {name: diagonal(plan.features[name], leaves, x, memory) for name, x in points.items()}
+    found = {name: diagonal(plan.features[name], leaves, x, memory) for name, x in points.items()}
+    _check_finite(found, points)
+    return found
+
+
+def _check_finite(diagonals, points):
+    """Check the diagonal, outside ``jit``: an entry (i, j) is finite if the diagonal is finite at i and at j."""
+    if any(isinstance(values, jax.core.Tracer) for values in diagonals.values()) or _all_finite(diagonals):
+        return
+    for name, values in diagonals.items():
+        wrong = first_not_finite(values, points[name])
+        if wrong:
+            overflow = values.dtype == jnp.float32 and wrong[0] > 0
+            advice = "the squares overflow float32: use float64" if overflow else "is the operator finite there?"
+            raise ValueError(
+                f"conditions[{name!r}]: expected finite gradients with respect to the parameters, got the squared norm "
+                f"{wrong[0]} at the point {wrong[1]}; {advice}"
+            )
+
+
+@jax.jit
+def _all_finite(values):
+    return jnp.array([jnp.isfinite(value).all() for value in jax.tree.leaves(values)]).all()

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from pinnntk_lib._static import KEPT
 from pinnntk_lib._types import Params
 from pinnntk_lib.kernel._contraction import Assembled, Products, Rows
 from pinnntk_lib.kernel._costs import costs
@@ -33,7 +34,7 @@ class Plan:
     paths: tuple[Path, ...]
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=KEPT)
 def plan_of(setting, sizes, method, whole):
     """Plan how to compute the features of each condition."""
     residuals, params, x = residuals_of(setting)
@@ -101,11 +102,12 @@ def _uses(key, found, graphs, sizes):
         for part in parts:
             if part.key == key:
                 graph = graphs[name]
-                rows, columns = (math.prod(part.shape[i] for i in side) for side in (part.uses[0].rows, part.uses[0].columns))
-                others = (math.prod(graph.avals[use.other].shape) for use in part.uses)
-                columns_of = (math.prod(part.shape[i] for i in use.columns) for use in part.uses)
-                channels = sum(a // b for a, b in zip(others, columns_of))
-                uses.append(_PartUse(sizes[name] * graph.avals[graph.outputs[0]].shape[0], channels, rows, columns))
+                residuals = sizes[name] * graph.avals[graph.outputs[0]].shape[0]
+                channels = 0
+                for use in part.uses:
+                    rows, columns = (math.prod(part.shape[i] for i in side) for side in (use.rows, use.columns))
+                    channels += math.prod(graph.avals[use.other].shape) // columns
+                uses.append(_PartUse(residuals, channels, rows, columns))
     return uses
 
 

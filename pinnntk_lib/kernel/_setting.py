@@ -3,15 +3,18 @@
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_conditions, check_operators, check_params, check_points
+from pinnntk_lib._check import check_conditions, check_no_class, check_operators, check_params, check_points
+from pinnntk_lib._static import static
 
 
 def setting_of(apply, params, conditions, points):
     """Check the arguments and return ``(setting, leaves, points)``.
 
     The setting is hashable and holds what a plan depends on: ``(apply, ((name, operator), ...), tree structure of the
-    parameters, their shapes and dtypes, shape and dtype of a point)``.
+    parameters, their shapes and dtypes, shape and dtype of a point)``, with the functions as
+    :class:`~pinnntk_lib._static.Static`.
     """
+    check_no_class("apply", apply, "a function apply(params, x)")
     if not callable(apply):
         raise TypeError(f"apply: expected a function apply(params, x), got {apply!r}")
     operators = check_operators(conditions)
@@ -20,11 +23,11 @@ def setting_of(apply, params, conditions, points):
     leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
     x = next(iter(points.values()))
     setting = (
-        apply,
-        tuple(operators.items()),
+        static(apply),
+        tuple((name, static(operator)) for name, operator in operators.items()),
         treedef,
         tuple((leaf.shape, leaf.dtype) for leaf in leaves),
-        (x.shape[1:], jnp.result_type(*points.values())),
+        (x.shape[1:], x.dtype),
     )
     return setting, leaves, points
 

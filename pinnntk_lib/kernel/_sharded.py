@@ -9,6 +9,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from pinnntk_lib._static import compiled
 from pinnntk_lib.kernel import _contraction
 from pinnntk_lib.kernel._gram import Pairs, bytes_per_pair, chunks_of
 
@@ -18,7 +19,7 @@ def sharded_gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: i
     by_rows, whole = NamedSharding(mesh, P(mesh.axis_names)), NamedSharding(mesh, P())
     leaves = jax.device_put([np.asarray(leaf) for leaf in leaves], whole)
     counts = tuple(len(x) * f.outputs for f, x in rows)
-    here = [_features_by(f, leaves, jax.device_put(_padded(x, mesh.size), by_rows), by_rows) for f, x in rows]
+    here = [_features_by(f, by_rows, leaves, jax.device_put(_padded(x, mesh.size), by_rows)) for f, x in rows]
     features, ys = zip(*(rows if columns is None else columns))
     chunks, m = chunks_of(features, ys, _columns_at_once(rows, features, memory, mesh.size))
     shape, dtype = (-(-sum(counts) // mesh.size) * mesh.size, m), jnp.result_type(*leaves)
@@ -27,7 +28,7 @@ def sharded_gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: i
         if columns is None:  # gathered, because recomputing them on every device would not scale
             everywhere = _gathered(here[chunk.condition], chunk.offset, chunk.rows, whole)
         else:
-            everywhere = _features_by(chunk.features, leaves, jax.device_put(np.asarray(chunk.x), whole), whole)
+            everywhere = _features_by(chunk.features, whole, leaves, jax.device_put(np.asarray(chunk.x), whole))
         matrix = _panel_placed(matrix, here, everywhere, chunk.start, counts, chunk.rows, by_rows)
     finish = jax.jit(_finished, static_argnums=(1, 2), out_shardings=by_rows if sum(counts) == shape[0] else whole)
     return finish(matrix, sum(counts), columns is None)
@@ -48,8 +49,8 @@ def _columns_at_once(rows, features, memory, devices):
     return (memory - kept) // column
 
 
-@partial(jax.jit, static_argnums=(0, 3))
-def _features_by(features, leaves, x, sharding):
+@compiled(2)
+def _features_by(features, sharding, leaves, x):
     """Compute features whose rows are sharded like the points."""
     return jax.lax.with_sharding_constraint(features(leaves, x, together=True), sharding)
 

@@ -26,8 +26,8 @@ SMALL = 4096  # constants of up to this many elements are compared by value
 def trace(f: Callable[..., Any], *args: Any) -> Graph:
     """Return the graph of ``f`` for arguments of these shapes.
 
-    Equal equations are merged, sums are taken earlier or regrouped if that saves matrix products, and equations that no output needs
-    are dropped. The graph's results differ from those of ``f`` only by rounding error.
+    Equal equations are merged, sums are taken earlier or regrouped if that saves matrix products, and equations that
+    no output needs are dropped. The graph's results differ from those of ``f`` only by rounding error.
 
     Args:
         f: any function that JAX can trace.

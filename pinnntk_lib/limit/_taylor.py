@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pinnntk_lib._static import compiled, static
+
 Index = tuple[int, ...]
 
 HIGHEST_ORDER = 8
@@ -72,7 +74,7 @@ def symbol(operator: Callable, points: jax.Array, u: Callable) -> dict[Index, np
         ``{alpha: (n, outputs)}``, or None if the operator has an order above ``HIGHEST_ORDER`` or depends on values
         of ``u`` away from x.
     """
-    d = points.shape[1]
+    operator, u, d = static(operator), static(u), points.shape[1]
     wave_numbers = _wave_numbers(d)
     found: dict = {}
     rest = np.asarray(_applied(operator, u, _exponential, tuple(map(tuple, wave_numbers)), points))
@@ -89,7 +91,7 @@ def symbol(operator: Callable, points: jax.Array, u: Callable) -> dict[Index, np
     return None
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@compiled(4)
 def _applied(operator, u, v, parameters, points):
     """Apply the operator, linearised at u, to ``y -> v(y - x, parameter)``: (parameters, n, outputs)."""
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_no_class, check_points
+from pinnntk_lib._static import compiled, static
 from pinnntk_lib.problems import Problem, target_values
 
 # ``source`` returns ``data, draw``, where ``draw(data, step) -> (points, targets)`` is static under ``jit``.
@@ -77,6 +78,7 @@ def error_measure(apply, params, problem, test_points):
             f"problem.exact: expected shape {shape} at points of shape {x.shape}, as the model's values, "
             f"got {exact.shape}"
         )
+    apply = static(apply)
     return lambda params: {"error": _error(apply, params, x, exact)}
 
 
@@ -97,6 +99,6 @@ def relative_l2_error(u: jax.Array, exact: jax.Array) -> jax.Array:
     return jnp.linalg.norm(u - exact) / jnp.linalg.norm(exact)
 
 
-@partial(jax.jit, static_argnums=0)
+@compiled(1)
 def _error(apply, params, x, exact):
     return relative_l2_error(jax.vmap(partial(apply, params))(x), exact)

@@ -14,6 +14,7 @@ import optax
 from tqdm.auto import tqdm
 
 from pinnntk_lib._check import check_conditions, check_count, check_no_class, check_params, first_not_finite
+from pinnntk_lib._static import static
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.problems import Problem
@@ -124,7 +125,8 @@ def train(
     data, draw = source(problem, points, key)
     start = _start(apply, params, problem, optimizer, weighting, draw(data, 0)[0])
     row = _row_maker(list(problem.conditions), error_measure(apply, start.params, problem, test_points), measure)
-    run = partial(run_steps, apply, tuple(problem.operators.items()), optimizer, weighting, draw, data)
+    operators = tuple((name, static(operator)) for name, operator in problem.operators.items())
+    run = partial(run_steps, static(apply), operators, *map(static, (optimizer, weighting, draw)), data)
     with _store(checkpoints, resume) as store:
         before = _before(resume, start, list(problem.conditions), steps)
         log, state = _Log(before, store, checkpoint_every, snapshot_steps), before.state

@@ -1,20 +1,20 @@
 """The compiled training step, and a compiled loop of such steps that stops at divergence."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import optax
 
+from pinnntk_lib._static import compiled
 from pinnntk_lib.kernel import residual_graphs, residual_of
 from pinnntk_lib.training._result import TrainState
 from pinnntk_lib.training._weighting import View
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@compiled(5)
 def run_steps(apply, operators, optimizer, weighting, draw, data, state, length, loss_limit):
     """Run ``length`` steps, stopping early at divergence.
 
+    The model, the operators, the optimiser, the weighting and ``draw`` are :class:`~pinnntk_lib._static.Static`.
     Returns the final state and two (2, conditions) arrays: the losses and weights before the update of the first step,
     and before that of the last. They are packed into arrays because each further value carried through the loop costs
     a microsecond per step.
@@ -54,7 +54,7 @@ def _step(apply, operators, optimizer, weighting, draw, data, state):
             return {name: jnp.mean(r**2) for name, r in residuals_of(params).items()}
 
         view = View(state.step, apply, state.params, dict(operators), points, unweighted, residuals_of)
-        weights, weighting_state = weighting.update(state.weighting_state, view)
+        weights, weighting_state = weighting.wrapped.update(state.weighting_state, view)
 
         def loss(params):
             components = unweighted(params)
@@ -68,7 +68,7 @@ def _step(apply, operators, optimizer, weighting, draw, data, state):
 
         # For optimisers that need more than the gradient. What they do not use costs nothing.
         more = {"value": value, "grad": gradient, "value_fn": value_fn, "view": view, "weights": weights}
-        update = optax.with_extra_args_support(optimizer).update
+        update = optax.with_extra_args_support(optimizer.wrapped).update
         updates, opt_state = update(gradient, state.opt_state, state.params, **more)
         params = optax.apply_updates(state.params, updates)
         seen = jnp.array([[values[name] for name in names] for values in (components, weights)])
