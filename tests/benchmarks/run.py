@@ -13,7 +13,7 @@ Each part writes OUT/PART.json:
 Every contestant is a process of its own that waits for the driver. In each round every contestant has one turn, so a
 machine that slows down slows all of them. ``seconds`` and ``cpu`` are medians over the turns of the wall time and of
 the CPU time (of all threads) of one call, or of one step in training. ``ratio`` and ``cpu_ratio`` divide them by those
-of the task's first method, this library's. ``first`` is the time of the first call, which compiles.
+of the task's first method, this library's. ``first`` is the time of the whole first call, which compiles.
 
 The other packages have environments of their own: ``make others`` makes them and they are then found. Others can be
 given by ``--others``, the interpreters of environments. A package found in none of them is recorded as absent.
@@ -99,7 +99,7 @@ def _parts():
             )
         ],
         "many-points": [Task(MANY_POINTS, ("auto", "jacobian", "vmap(grad)"))],
-        "training-speed": [Task(case, tuple(TRAINING), steps=STEPS) for case in TRAINED],
+        "training-speed": [Task(case, tuple(TRAINING), rounds=5, steps=STEPS) for case in TRAINED],
         "compile-time": [Task(case, ("auto", "vmap(grad)"), rounds=3, fresh=True) for case in DEEP],
     }
 
@@ -121,6 +121,7 @@ class Process:
         environment = os.environ | {
             "JAX_ENABLE_X64": str(int(task.dtype == "float64")),
             "JAX_PLATFORMS": "cpu",
+            "JAX_TRACEBACK_FILTERING": "off",  # the last line of an error is then its message
             "TF_CPP_MIN_LOG_LEVEL": "3",
         }
         if cache:

@@ -172,28 +172,27 @@ def training_by_channels(case, dtype, steps=STEPS):
 def _propagate(params, x, terms):
     """Return the sum of ``terms`` at points (n, d), with one matrix product a layer for all channels."""
     weights = {axes[0]: c for c, axes in terms if len(axes) == 2}  # of the second derivatives
-    axes = sorted({axis for _, axes in terms for axis in axes})
-    c = jnp.asarray([weights.get(axis, 0.0) for axis in axes], x.dtype)[:, None, None]
-    n = len(axes)
-    unit = jnp.eye(x.shape[1], dtype=x.dtype)[jnp.asarray(axes, int)][:, None]  # (n, 1, d)
-    channels = [x[None], jnp.broadcast_to(unit, (n, *x.shape)), jnp.zeros_like(x)[None]][: 2 + bool(weights)]
-    z = jnp.concatenate(channels)  # (value, n first derivatives, sum of second derivatives; points; neurons)
+    along = sorted({axis for _, axes in terms for axis in axes})
+    units = [jnp.broadcast_to(jnp.eye(x.shape[1], dtype=x.dtype)[axis], x.shape) for axis in along]
+    channels = [x, *units, *[jnp.zeros_like(x)] * bool(weights)]  # u, first derivatives, sum of second derivatives
     *hidden, last = params
+
+    def dense(W, b, channels):
+        value, *others = jnp.split(jnp.concatenate(channels) @ W.T, len(channels))
+        return [value + b, *others]
+
     for W, b in hidden:
-        z = (z @ W.T).at[0].add(b)
-        a = jnp.tanh(z[0])
+        value, *others = dense(W, b, channels)
+        a = jnp.tanh(value)
         slope = 1 - a * a
-        first = z[1 : 1 + n]
-        channels = [a[None], slope * first]
+        channels = [a, *(slope * z for z in others)]
         if weights:
-            channels.append((slope * z[1 + n] - 2 * a * slope * (c * first**2).sum(axis=0))[None])
-        z = jnp.concatenate(channels)
-    W, b = last
-    z = (z @ W.T).at[0].add(b)[..., 0]
-    total = z[1 + n] if weights else 0.0
-    for coefficient, of in terms:
-        if len(of) < 2:
-            total += coefficient * (z[1 + axes.index(of[0])] if of else z[0])
+            channels[-1] -= 2 * a * slope * sum(c * others[along.index(axis)] ** 2 for axis, c in weights.items())
+    channels = [z[:, 0] for z in dense(*last, channels)]
+    total = channels[-1] if weights else 0.0
+    for c, axes in terms:
+        if len(axes) < 2:
+            total += c * channels[1 + along.index(axes[0]) if axes else 0]
     return total
 
 
