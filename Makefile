@@ -22,7 +22,7 @@ PYTEST := $(COMPILED_$(PACKAGES)) $(BIN)/pytest -n auto
 NOTEBOOKS := $(wildcard book/*.ipynb)
 BOOK := _build/html/index.html
 
-.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks publish colab lock vendor clean install
+.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks others publish colab lock vendor clean install
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
@@ -76,11 +76,15 @@ browser: book ## test the built pages in a browser
 outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after a change
 	$(BIN)/python book/execute.py $(NOTEBOOKS)
 
-benchmarks: $(INSTALLED) ## time the library and store the results that the book shows (half an hour; OTHERS="--torch PYTHON ...")
-	$(BIN)/python tests/benchmarks/run.py --out book/data/benchmarks.json $(OTHERS)
+benchmarks: $(INSTALLED) ## time the library and the packages of 'make others', and store the results (an hour and a half)
+	$(BIN)/python tests/benchmarks/run.py --out book/data
 	$(BIN)/python tests/benchmarks/devices.py --out book/data/devices.json
-	$(BIN)/python tests/benchmarks/training.py --out book/data/training-speed.json
 	$(BIN)/python tests/benchmarks/scale.py --out book/data/scale.json
+
+others: ## make the environments of the packages that the benchmarks compare with
+	for name in others neural-tangents; do \
+	  $(PYTHON) -m venv .venv-$$name && .venv-$$name/bin/python -m pip install --quiet -r tests/benchmarks/requirements-$$name.txt; \
+	done
 
 publish: ## write the repository's address into the notebooks, in place (REPOSITORY=https://github.com/...)
 	$(PYTHON) book/_ext/colab.py $(NOTEBOOKS)

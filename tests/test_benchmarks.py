@@ -17,18 +17,19 @@ def modules(monkeypatch):
     import cases
     import run
     import with_jax
+    import with_library
 
-    yield cases, run, with_jax
-    for name in ("cases", "run", "with_jax"):
+    yield cases, run, with_library.METHODS | with_jax.METHODS
+    for name in ("cases", "run", "with_jax", "with_library"):
         sys.modules.pop(name)
 
 
-@pytest.mark.parametrize("equation", ["wave", "laplace3d"])
+@pytest.mark.parametrize("equation", ["wave", "laplace3d", "value"])
 def test_all_methods_agree(modules, equation):
-    cases, run, with_jax = modules
+    cases, run, methods = modules
     case = cases.Case(equation, 2, 9, 5)
-    kernels = [np.asarray(with_jax.METHODS[method](case, "float64")()) for method in run.KERNELS]
-    diagonals = [np.asarray(with_jax.METHODS[method](case, "float64")()) for method in run.DIAGONALS]
+    kernels = [np.asarray(methods[method](case, "float64")()) for method in run.KERNELS]
+    diagonals = [np.asarray(methods[method](case, "float64")()) for method in run.DIAGONALS]
     for kernel in kernels:
         np.testing.assert_allclose(kernel, kernels[-1], rtol=1e-11, atol=1e-11 * np.abs(kernels[-1]).max())
     for diagonal in diagonals:
@@ -36,17 +37,48 @@ def test_all_methods_agree(modules, equation):
 
 
 @pytest.mark.slow
-def test_all_ways_to_train_take_the_same_steps(monkeypatch):
-    """In double precision, all loops reach the same parameters from the same initialisation and batches."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import training
+@pytest.mark.parametrize("equation", ["wave problem", "Poisson problem, d = 10"])
+def test_all_ways_to_train_take_the_same_steps(modules, equation):
+    """In double precision, all loops reach the same parameters from the same start."""
+    cases, _, methods = modules
+    case = cases.Case(equation, 2, 9, 14)
+    plain, *others = (
+        jax.tree.leaves(methods[method](case, "float64", 3)()) for method in ("plain", "channels", "jet", "library")
+    )
+    for leaves in others:
+        for a, b in zip(plain, leaves, strict=True):
+            np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
 
-    runs = training.methods(steps=3)
-    plain, channels, library = (jax.tree.leaves(runs[name]()) for name in ("plain", "channels", "library"))
-    for a, b, c in zip(plain, channels, library, strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-12)
-        np.testing.assert_allclose(c, a, rtol=1e-9, atol=1e-12)
-    sys.modules.pop("training")
+
+def test_contestants_take_turns_in_processes_of_their_own(modules, monkeypatch):
+    """Two methods alternate, the absent and the failing are reported, and the record has every number."""
+    cases, run, _ = modules
+    asked = []
+    ask = run.Process.ask
+    monkeypatch.setattr(
+        run.Process, "ask", lambda self, *request: asked.append((self, request[0])) or ask(self, *request)
+    )
+    pythons = dict.fromkeys(run.CONTESTANTS, sys.executable) | {"with_netket": None}
+    monkeypatch.setitem(run.MODULE, "nothing", "with_nothing")
+    monkeypatch.setitem(run.CONTESTANTS, "with_nothing", (None, ["nothing"]))
+    task = run.Task(
+        cases.Case("Laplacian, d = 2", 1, 5, 4), ("auto", "vmap(grad)", "netket", "nothing"), "float64", rounds=2
+    )
+    record = run.record_of("laplacian", [task], pythons | {"with_nothing": sys.executable}, quick=True)
+
+    repeated = [worker for worker, request in asked if request == "again"]
+    assert repeated[:2] == repeated[2:]
+    assert repeated[0] is not repeated[1]
+    assert record["absent"] == {"netket": "netket is not installed"}
+    assert record["versions"].keys() >= {"jax", "pinnntk_lib"}
+    ours, plain, nothing = record["rows"]
+    assert "with_nothing" in nothing["failed"]
+    assert plain["difference"] < 1e-12
+    assert ours["ratio"] == 1
+    assert plain["ratio"] == plain["seconds"] / ours["seconds"]
+    for row in (ours, plain):
+        assert row["quartiles"][0] <= row["seconds"] <= row["quartiles"][1] < row["first"]
+        assert row["cpu"] > 0
 
 
 def test_the_recorded_run_is_of_these_cases(modules):

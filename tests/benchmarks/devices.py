@@ -26,13 +26,13 @@ CASE = Case("wave", 4, 500, 600)
 def measure(devices):
     import jax
     import numpy as np
-    import with_jax
+    import with_library
 
     import pinnntk_lib as pn
 
     # one device needs no mesh, and is faster without one because it uses the kernel's symmetry
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "points") if devices > 1 else None
-    setting = with_jax.apply, *with_jax.setting(CASE, "float32")
+    setting = with_library.apply, *with_library.setting(CASE, "float32")
 
     def call():
         return jax.block_until_ready(pn.ntk(*setting, mesh=mesh).matrix)
@@ -43,7 +43,7 @@ def measure(devices):
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), with_jax.VERSIONS
+    return statistics.median(seconds), with_library.VERSIONS
 
 
 def main(arguments):

@@ -1,162 +1,329 @@
-"""Time every method of computing the kernel on the same cases, side by side in one run.
+"""Time this library against other ways and other packages; all contestants of a task take turns.
 
-    python tests/benchmarks/run.py --out book/data/benchmarks.json
-        [--torch PYTHON] [--neural-tangents PYTHON] [--quick]
+    python tests/benchmarks/run.py [PART ...] --out book/data [--others PYTHON ...] [--quick]
 
-Each measurement runs in its own process. Memory is the peak of the process's resident set minus its size before the
-call; compiled code comes from a cache, so the compiler's own memory is not counted. PYTHON is the interpreter of an
-environment that has the other library; if it is not given, that library is left out.
+Each part writes OUT/PART.json:
+
+    benchmarks      the kernel and its diagonal, against plain JAX, torch.func and neural-tangents; time and memory
+    laplacian       the same for a Laplacian in 2 to 100 dimensions, against plain JAX, folx and netket, in float64
+    many-points     the kernel at 3,000 points of a small network
+    training-speed  a training step, against plain JAX, folx, jet, jinns and DeepXDE
+    compile-time    the kernel's first call for networks of up to 100 hidden layers, each in a new process
+
+Every contestant is a process of its own that waits for the driver. In each round every contestant has one turn, so a
+machine that slows down slows all of them. ``seconds`` and ``cpu`` are medians over the turns of the wall time and of
+the CPU time (of all threads) of one call, or of one step in training. ``ratio`` and ``cpu_ratio`` divide them by those
+of the task's first method, this library's. ``first`` is the time of the whole first call, which compiles.
+
+The other packages have environments of their own: ``make others`` makes them and they are then found. Others can be
+given by ``--others``, the interpreters of environments. A package found in none of them is recorded as absent.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
-import statistics
+import select
 import subprocess
 import sys
 import tempfile
-import time
-from dataclasses import asdict
-from datetime import date
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+
+import numpy as np
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
 
-from cases import CASES, SWEEPS, Case  # noqa: E402
+from cases import CASES, DEEP, LAPLACIANS, MANY_POINTS, STEPS, SWEEPS, TRAINED, Case  # noqa: E402
 
+# The contestants: the package that a module needs beside this library's own environment, and its methods.
+CONTESTANTS = {
+    "with_library": (None, ["auto", "structured", "jacobian", "ntk_diagonal", "library", "adaptive"]),
+    "with_jax": (
+        None,
+        ["vmap(grad)", "vmap(grad) by leaf", "vmap(grad) diagonal", "jaxpi diagonal", "plain", "channels", "jet"],
+    ),
+    "with_folx": ("folx", ["folx", "folx diagonal", "folx training"]),
+    "with_netket": ("netket", ["netket"]),
+    "with_jinns": ("jinns", ["jinns"]),
+    "with_deepxde": ("deepxde", ["DeepXDE"]),
+    "with_torch": ("torch", ["torch.func"]),
+    "with_neural_tangents": (
+        "neural_tangents",
+        [
+            f"neural-tangents, {name}"
+            for name in ("Jacobian contraction", "NTK-vector products", "structured derivatives", "auto")
+        ],
+    ),
+}
+MODULE = {method: module for module, (_, methods) in CONTESTANTS.items() for method in methods}
 KERNELS = ["auto", "structured", "jacobian", "vmap(grad)", "vmap(grad) by leaf"]
 DIAGONALS = ["ntk_diagonal", "vmap(grad) diagonal", "jaxpi diagonal"]
 SWEPT = ["auto", "structured", "jacobian", "vmap(grad)"]
-IMPLEMENTATIONS = ["Jacobian contraction", "NTK-vector products", "structured derivatives", "auto"]
-ROUNDS, SECONDS = 2, 1.5  # processes per measurement (one in sweeps); minimum seconds of repeated calls in each
-TIMEOUT = 240
+TRAINING = ["library", "adaptive", "plain", "channels", "jet", "folx training", "jinns", "DeepXDE"]
+SECONDS = 0.3  # minimum length of a turn
+TIMEOUT = 240  # seconds for an answer of a worker
 
 
-# ---------------------------------------------------------------- one measurement, in its own process
+@dataclass(frozen=True)
+class Task:
+    """What is measured in turns. The first method is this library's, to which the others are compared."""
+
+    case: Case
+    methods: tuple[str, ...]
+    dtype: str = "float32"
+    rounds: int = 7
+    memory: bool = False  # measure the memory too
+    fresh: bool = False  # each turn is the first call in a new process
+    steps: int = 1  # steps in one call
 
 
-def measure(module, method, case, dtype, memory):
-    library = __import__(module)
-    if module != "with_torch":
-        import jax
+def _parts():
+    others = [*CONTESTANTS["with_torch"][1], *CONTESTANTS["with_neural_tangents"][1]]
+    swept = [case for sweep in SWEEPS.values() for case in sweep if case not in CASES]
+    return {
+        "benchmarks": [
+            *(Task(case, (*KERNELS, *others), memory=True) for case in CASES),
+            *(Task(case, tuple(DIAGONALS), memory=True) for case in CASES),
+            *(Task(case, tuple(SWEPT), memory=True, rounds=3) for case in dict.fromkeys(swept)),
+        ],
+        "laplacian": [
+            task
+            for case in LAPLACIANS
+            for task in (
+                Task(case, ("auto", "vmap(grad) by leaf", "folx", "netket"), "float64"),
+                Task(case, ("ntk_diagonal", "vmap(grad) diagonal", "folx diagonal"), "float64"),
+            )
+        ],
+        "many-points": [Task(MANY_POINTS, ("auto", "jacobian", "vmap(grad)"))],
+        "training-speed": [Task(case, tuple(TRAINING), rounds=5, steps=STEPS) for case in TRAINED],
+        "compile-time": [Task(case, ("auto", "vmap(grad)"), rounds=3, fresh=True) for case in DEEP],
+    }
 
-        settings = {
-            "jax_compilation_cache_dir": os.environ["BENCHMARK_CACHE"],
-            "jax_persistent_cache_min_compile_time_secs": 0.0,
-            "jax_persistent_cache_min_entry_size_bytes": -1,
+
+PARTS = _parts()
+
+# ---------------------------------------------------------------- workers
+
+
+class Failure(Exception):
+    """A worker did not answer."""
+
+
+class Process:
+    """A worker for one method of a task."""
+
+    def __init__(self, python, method, task, cache=None):
+        arguments = [MODULE[method], method, json.dumps(asdict(task.case)), task.dtype]
+        environment = os.environ | {
+            "JAX_ENABLE_X64": str(int(task.dtype == "float64")),
+            "JAX_PLATFORMS": "cpu",
+            "JAX_TRACEBACK_FILTERING": "off",  # the last line of an error is then its message
+            "TF_CPP_MIN_LOG_LEVEL": "3",
         }
-        for name, value in settings.items():
-            if hasattr(jax.config, name):  # older versions of JAX lack the last one
-                jax.config.update(name, value)
-    call = library.METHODS[method](case, dtype)
-    if memory:
-        before = resident("VmRSS")
-        library.finished(call())
-        return {"bytes": resident("VmHWM") - before}
-    start = time.perf_counter()
-    result = library.finished(call())
-    first, seconds, begin = time.perf_counter() - start, [], time.perf_counter()
-    while len(seconds) < 3 or (time.perf_counter() - begin < SECONDS and len(seconds) < 200):
-        start = time.perf_counter()
-        library.finished(call())
-        seconds.append(time.perf_counter() - start)
-    # all methods of one kind must agree on the sum
-    return {"first": first, "seconds": seconds, "sum": float(abs(result).sum()), "versions": library.VERSIONS}
+        if cache:
+            environment |= {
+                "JAX_COMPILATION_CACHE_DIR": cache,
+                "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+                "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
+            }
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed below)
+        self.process = subprocess.Popen(
+            [python, str(HERE / "worker.py"), *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=environment,
+        )
+
+    def close(self):
+        self.process.kill()
+        self.process.communicate()
+        self.errors.close()
+
+    def ask(self, *request):
+        with contextlib.suppress(BrokenPipeError):  # of a worker that has ended there is nothing to read either
+            print(json.dumps(request), file=self.process.stdin, flush=True)
+        if not select.select([self.process.stdout], [], [], TIMEOUT)[0]:
+            raise Failure(f"took more than {TIMEOUT} s")
+        answer = self.process.stdout.readline()
+        if not answer:
+            self.errors.seek(0)
+            lines = self.errors.read().strip().splitlines()
+            raise Failure((lines or [f"ended with status {self.process.wait()}"])[-1][:300])
+        return json.loads(answer)
 
 
-def resident(field):
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(field))
+def interpreters(others):
+    """Return ``{module: interpreter that has its package, or None}``."""
+
+    def has(python, package):
+        look = f"import sys, importlib.util as u; sys.exit(u.find_spec({package!r}) is None)"
+        return subprocess.run([python, "-c", look]).returncode == 0
+
+    return {
+        module: next((p for p in (sys.executable, *others) if package is None or has(p, package)), None)
+        for module, (package, _) in CONTESTANTS.items()
+    }
+
+
+# ---------------------------------------------------------------- one task
+
+
+def measured(task, pythons, seconds=SECONDS):
+    """Return the task's rows, one per method whose package is there, and the versions of the packages."""
+    methods = [method for method in task.methods if pythons[MODULE[method]]]
+    rows, turns, versions = {method: {} for method in methods}, {method: [] for method in methods}, {}
+    results, workers = {}, {}
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+
+        def start(method):
+            workers[method] = Process(pythons[MODULE[method]], method, task, folder if task.memory else None)
+            stack.callback(workers[method].close)
+            return workers[method]
+
+        def first(method):
+            worker = start(method)
+            rows[method]["first"], rows[method]["first_cpu"] = worker.ask("first")
+            versions.update(worker.ask("save", f"{folder}/result.npy"))
+            results[method] = np.load(f"{folder}/result.npy")
+
+        def turn(method):
+            if task.fresh:
+                workers[method].close()
+                turns[method].append(start(method).ask("first"))
+            else:
+                turns[method].append(workers[method].ask("again", seconds))
+
+        def memory(method):
+            workers[method].close()
+            rows[method]["bytes"] = start(method).ask("memory")
+
+        for step in (first, *[turn] * task.rounds, *[memory] * task.memory):
+            for method in methods:
+                if "failed" not in rows[method]:
+                    try:
+                        step(method)
+                    except Failure as why:
+                        rows[method] = {"failed": str(why)}
+                        workers[method].close()
+
+    ours = task.methods[0]
+    for method in methods:
+        if "failed" not in rows[method]:
+            rows[method] |= (
+                {"rounds": task.rounds}
+                | times(turns[method], task.steps)
+                | compared(task, results[method], results.get(ours))
+            )
+    for row in rows.values():
+        if "failed" not in row and "failed" not in rows[ours]:
+            row |= {"ratio": row["seconds"] / rows[ours]["seconds"], "cpu_ratio": row["cpu"] / rows[ours]["cpu"]}
+    return [{"case": asdict(task.case), "method": method, **row} for method, row in rows.items()], versions
+
+
+def times(turns, steps):
+    """Return medians and quartiles of the wall and CPU seconds."""
+    wall, cpu = (np.percentile(seconds, [25, 50, 75]) / steps for seconds in zip(*turns))
+    quartiles = {"quartiles": [wall[0], wall[2]], "cpu_quartiles": [cpu[0], cpu[2]]}
+    return {"seconds": wall[1], "cpu": cpu[1], **quartiles}
+
+
+def compared(task, found, ours):
+    """Return the loss after training; or the entries' sum and largest difference from ours, relative to the largest."""
+    if task.steps > 1:
+        import with_jax
+
+        return {"loss": with_jax.loss(task.case, found)}
+    row = {"sum": float(abs(found).sum())}
+    if ours is not None:
+        row["difference"] = float(abs(found - ours).max() / abs(ours).max())
+    return row
 
 
 # ---------------------------------------------------------------- the run
 
 
-def measured(python, module, method, case, rounds, cache):
-    """Return ``{"seconds", "first", "bytes", "sum", "versions"}``, seconds as a median, or ``{"failed": why}``."""
-
-    def process(memory):
-        command = [python, __file__, "--measure", module, method, json.dumps(asdict(case)), str(int(memory))]
-        environment = os.environ | {"BENCHMARK_CACHE": cache, "TF_CPP_MIN_LOG_LEVEL": "3", "JAX_PLATFORMS": "cpu"}
-        try:
-            run = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            return None, f"took more than {TIMEOUT} s"
-        lines = [line for line in run.stdout.splitlines() if line.startswith("RESULT ")]
-        if run.returncode or not lines:
-            return None, (run.stderr.strip().splitlines() or [f"ended with status {run.returncode}"])[-1][:300]
-        return json.loads(lines[-1][7:]), None
-
-    results = []
-    for _ in range(rounds):
-        result, why = process(memory=False)
-        if why:
-            return {"failed": why}
-        results.append(result)
-    memory, why = process(memory=True)
-    return {
-        "seconds": statistics.median(second for result in results for second in result["seconds"]),
-        "first": results[0]["first"],
-        "bytes": None if why else memory["bytes"],
-        "sum": results[0]["sum"],
-        "versions": results[0]["versions"],
-    }
-
-
 def machine():
-    # imported here because --measure also runs in environments without this library
     from pinnntk_lib import experiments
 
     return experiments.machine() | {"python": platform.python_version()}
 
 
-def main(arguments):
-    plan = [(case, method) for case in CASES for method in KERNELS + DIAGONALS]
-    plan += [(case, method) for sweep in SWEEPS.values() for case in sweep for method in SWEPT]
-    others = []
-    if arguments.torch:
-        others += [(arguments.torch, "with_torch", "torch.func")]
-    if arguments.neural_tangents:
-        others += [
-            (arguments.neural_tangents, "with_neural_tangents", f"neural-tangents, {name}") for name in IMPLEMENTATIONS
-        ]
-    jobs = [(sys.executable, "with_jax", method, case) for case, method in plan]
-    jobs += [(python, module, method, case) for case in CASES for python, module, method in others]
-    rounds = ROUNDS
-    if arguments.quick:
-        jobs = [(*job[:3], Case(job[3].equation, job[3].depth, 8, 6)) for job in jobs]
-        rounds = 1
-    jobs = sorted(dict.fromkeys(jobs), key=lambda job: job[3].name)  # all methods of a case in succession
-    rows, versions = [], {}
-    with tempfile.TemporaryDirectory() as cache:
-        for python, module, method, case in jobs:
-            row = measured(python, module, method, case, rounds if case in CASES else 1, cache)
-            versions |= row.pop("versions", {})
-            rows.append({"case": asdict(case), "method": method, **row})
-            print(case.name, "|", method, "|", {k: v for k, v in row.items()}, flush=True)
+def record_of(part, tasks, pythons, quick=False):
+    """Measure a part's tasks; return its record."""
+    absent = {m: MODULE[m] for task in tasks for m in task.methods if not pythons[MODULE[m]]}
     record = {
-        "command": "python tests/benchmarks/run.py" + " --quick" * arguments.quick,
-        "date": date.today().isoformat(),
+        "command": f"python tests/benchmarks/run.py {part}" + " --quick" * quick,
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": machine(),
-        "versions": versions,
-        "dtype": "float32",
-        "sweeps": {name: [asdict(case) for case in sweep] for name, sweep in SWEEPS.items()},
-        "cases": [asdict(case) for case in CASES],
-        "rows": rows,
+        "versions": {},
+        "dtype": tasks[0].dtype,
+        "note": "",
+        "settings": {"seconds_per_turn": SECONDS, "steps_per_call": tasks[0].steps},
+        "absent": {method: f"{CONTESTANTS[module][0]} is not installed" for method, module in absent.items()},
     }
-    Path(arguments.out).write_text(json.dumps(record, indent=1) + "\n")
+    for method, why in record["absent"].items():
+        print(f"{part} | {method} | absent: {why}", flush=True)
+    if part == "benchmarks":  # what the book's page on the kernel shows
+        record["sweeps"] = {name: [asdict(case) for case in sweep] for name, sweep in SWEEPS.items()}
+        record["cases"] = [asdict(case) for case in CASES]
+    record["rows"] = []
+    for task in tasks:
+        rows, versions = measured(task, pythons, SECONDS / 100 if quick else SECONDS)
+        record["rows"] += rows
+        record["versions"] |= versions
+        for row in rows:
+            print(line(task.case, row), flush=True)
+    if part == "training-speed":  # what the chapter on the wave equation shows
+        wave = [row for row in record["rows"] if row["case"] == record["rows"][0]["case"] and "failed" not in row]
+        record["milliseconds_per_step"] = {row["method"]: round(1e3 * row["seconds"], 2) for row in wave}
+    return record
+
+
+def line(case, row):
+    if "failed" in row:
+        return f"{case.name} | {row['method']} | failed: {row['failed']}"
+    numbers = {name: row[name] for name in ("ratio", "cpu_ratio", "first", "difference", "loss") if name in row}
+    low, high = (1e3 * value for value in row["quartiles"])
+    return " | ".join(
+        [
+            case.name,
+            row["method"],
+            f"{1e3 * row['seconds']:.2f} ms ({low:.2f} to {high:.2f}), CPU {1e3 * row['cpu']:.2f} ms",
+            *(f"{name} {value:.3g}" for name, value in numbers.items()),
+        ]
+    )
+
+
+def smaller(task):
+    case = replace(task.case, depth=min(task.case.depth, 3), width=8, n=14)
+    return replace(task, case=case, rounds=2)
+
+
+def main(arguments):
+    pythons = interpreters(arguments.others)
+    for part in arguments.parts or PARTS:
+        tasks = PARTS[part]
+        if arguments.quick:
+            tasks = list(dict.fromkeys(map(smaller, tasks)))
+        record = record_of(part, tasks, pythons, arguments.quick)
+        (Path(arguments.out) / f"{part}.json").write_text(json.dumps(record, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["--measure"]:
-        module, method, case, memory = sys.argv[2:6]
-        print("RESULT", json.dumps(measure(module, method, Case(**json.loads(case)), "float32", memory == "1")))
-    else:
-        parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-        parser.add_argument("--out", required=True, help="where to write the results, as JSON")
-        parser.add_argument("--torch", metavar="PYTHON", help="an interpreter with torch and numpy")
-        parser.add_argument("--neural-tangents", metavar="PYTHON", help="an interpreter with neural-tangents")
-        parser.add_argument("--quick", action="store_true", help="tiny networks, to see that everything runs")
-        main(parser.parse_args())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", metavar="PART", nargs="*", help=f"one of {', '.join(PARTS)}; all if none is given")
+    parser.add_argument("--out", required=True, help="the folder for the records")
+    made = [str(python) for python in sorted(HERE.parents[1].glob(".venv-*/bin/python"))]
+    parser.add_argument("--others", metavar="PYTHON", nargs="+", default=made, help="interpreters with other packages")
+    parser.add_argument("--quick", action="store_true", help="tiny networks, to see that everything runs")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.parts) - set(PARTS):
+        parser.error(f"PART: expected one of {', '.join(PARTS)}, got {', '.join(unknown)}")
+    main(arguments)

@@ -27,13 +27,13 @@ MEMORY = 2**28  # budget for intermediate results, in bytes
 
 def measure(what, n):
     import jax
-    import with_jax
+    import with_library
 
     import pinnntk_lib as pn
 
     def call(n):
-        params, operators, points = with_jax.setting(Case("wave", 4, 256, n), "float32")
-        setting = with_jax.apply, params, {"r": operators["r"]}, {"r": points["r"]}
+        params, operators, points = with_library.setting(Case("wave", 4, 256, n), "float32")
+        setting = with_library.apply, params, {"r": operators["r"]}, {"r": points["r"]}
         if what == "kernel":
             found = pn.ntk(*setting, memory=MEMORY).matrix
         elif what == "diagonal":
@@ -47,7 +47,7 @@ def measure(what, n):
     call(n)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return {"what": what, "residuals": n, "seconds": seconds, "bytes": peak}, with_jax.VERSIONS
+    return {"what": what, "residuals": n, "seconds": seconds, "bytes": peak}, with_library.VERSIONS
 
 
 def main(arguments):

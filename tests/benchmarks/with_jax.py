@@ -1,10 +1,13 @@
-"""The kernel by this library, and by the code one would write without it."""
+"""The kernel, its diagonal and the training step as one would write them in JAX, without this library."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
+import optax
+from cases import STEPS
+from jax.experimental.jet import jet
 from jax.flatten_util import ravel_pytree
-
-import pinnntk_lib as pn
 
 
 def apply(params, x):
@@ -14,16 +17,55 @@ def apply(params, x):
     return (W @ x + b)[0]
 
 
-def operator(terms):
-    def derivative(u, axes):
-        for axis in axes:
-            u = pn.d(u, axis)
-        return u
-
-    return lambda u, x: sum(c * derivative(u, axes)(x) for c, axes in terms)
+# ---------------------------------------------------------------- operators
 
 
-def setting(case, dtype):
+def nested(terms):
+    """Return the sum of partial derivatives by nested ``jvp``; equal second derivatives are batched over the axes."""
+    return by_second_derivatives(terms, _sum_of_nested_jvp)
+
+
+def by_second_derivatives(terms, second):
+    """Return ``(u, x) -> sum of terms``, where ``second(u, x, axes)`` sums second derivatives along several axes."""
+    axes_of = {}
+    for c, axes in terms:
+        if len(axes) == 2:
+            axes_of.setdefault(c, []).append(axes[0])
+    lower = [(c, axes) for c, axes in terms if len(axes) < 2]
+
+    def operator(u, x):
+        total = sum(c * second(u, x, axes) for c, axes in axes_of.items())
+        for c, axes in lower:
+            total += c * (jax.jvp(u, (x,), (_unit(x, axes[0]),))[1] if axes else u(x))
+        return total
+
+    return operator
+
+
+def _sum_of_nested_jvp(u, x, axes):
+    def along(v):
+        return jax.jvp(lambda x: jax.jvp(u, (x,), (v,))[1], (x,), (v,))[1]
+
+    if len(axes) == 1:
+        return along(_unit(x, axes[0]))
+    return jax.vmap(along)(jnp.eye(len(x), dtype=x.dtype)[jnp.array(axes)]).sum()
+
+
+def _sum_by_jet(u, x, axes):
+    def along(v):
+        return jet(u, (x,), ((v, jnp.zeros_like(v)),))[1][1]
+
+    return jax.vmap(along)(jnp.eye(len(x), dtype=x.dtype)[jnp.array(axes)]).sum()
+
+
+def _unit(x, axis):
+    return jnp.zeros_like(x).at[axis].set(1)
+
+
+# ---------------------------------------------------------------- the kernel and its diagonal
+
+
+def setting(case, dtype, operator=nested):
     """Return ``(params, {name: operator}, points)``."""
     layers, points = jax.tree.map(lambda a: jnp.asarray(a, dtype), case.data())
     return layers, {name: operator(terms) for name, terms in case.conditions.items()}, points
@@ -33,12 +75,7 @@ def gradient(op):
     return jax.grad(lambda params, x: op(lambda y: apply(params, y), x))
 
 
-def ours(case, dtype, method):
-    params, operators, points = setting(case, dtype)
-    return lambda: pn.ntk(apply, params, operators, points, method).matrix
-
-
-def contraction(case, dtype):
+def kernel(case, dtype):
     """Form the whole Jacobian by vmap(grad), then J J^T."""
     params, operators, points = setting(case, dtype)
 
@@ -54,9 +91,9 @@ def contraction(case, dtype):
     return lambda: kernel(params, points)
 
 
-def contraction_by_leaf(case, dtype):
-    """As ``contraction``, but one parameter leaf at a time, so that the compiler need not hold all of J."""
-    params, operators, points = setting(case, dtype)
+def kernel_by_leaf(case, dtype, operator=nested):
+    """As ``kernel``, but one parameter leaf at a time, so that the compiler need not hold all of J."""
+    params, operators, points = setting(case, dtype, operator)
 
     @jax.jit
     def kernel(params, points):
@@ -72,14 +109,9 @@ def contraction_by_leaf(case, dtype):
     return lambda: kernel(params, points)
 
 
-def our_diagonal(case, dtype):
-    params, operators, points = setting(case, dtype)
-    return lambda: jnp.concatenate(list(pn.ntk_diagonal(apply, params, operators, points).values()))
-
-
-def gradient_diagonal(case, dtype):
+def diagonal(case, dtype, operator=nested):
     """Square the gradients from vmap(grad) and sum them, one leaf at a time."""
-    params, operators, points = setting(case, dtype)
+    params, operators, points = setting(case, dtype, operator)
 
     @jax.jit
     def diagonal(params, points):
@@ -110,17 +142,101 @@ def jaxpi_diagonal(case, dtype):
     return lambda: diagonal(params, points)
 
 
+# ---------------------------------------------------------------- training
+
+
+def training(case, dtype, steps=STEPS, *, operator=nested):
+    """Train with an operator under ``vmap`` and ``grad``, as one would write it first."""
+    return descent(case, dtype, _outputs(case, operator), steps)
+
+
+def _outputs(case, operator):
+    conditions = {name: operator(terms) for name, terms in case.conditions.items()}
+
+    def outputs(params, points):
+        u = partial(apply, params)
+        return {name: jax.vmap(partial(op, u))(points[name]) for name, op in conditions.items()}
+
+    return outputs
+
+
+def training_by_channels(case, dtype, steps=STEPS):
+    """Train with hand-written propagation: the value, first derivatives, and one weighted sum of second derivatives."""
+
+    def outputs(params, points):
+        return {name: _propagate(params, points[name], terms) for name, terms in case.conditions.items()}
+
+    return descent(case, dtype, outputs, steps)
+
+
+def _propagate(params, x, terms):
+    """Return the sum of ``terms`` at points (n, d), with one matrix product a layer for all channels."""
+    weights = {axes[0]: c for c, axes in terms if len(axes) == 2}  # of the second derivatives
+    along = sorted({axis for _, axes in terms for axis in axes})
+    units = [jnp.broadcast_to(jnp.eye(x.shape[1], dtype=x.dtype)[axis], x.shape) for axis in along]
+    channels = [x, *units, *[jnp.zeros_like(x)] * bool(weights)]  # u, first derivatives, sum of second derivatives
+    *hidden, last = params
+
+    def dense(W, b, channels):
+        value, *others = jnp.split(jnp.concatenate(channels) @ W.T, len(channels))
+        return [value + b, *others]
+
+    for W, b in hidden:
+        value, *others = dense(W, b, channels)
+        a = jnp.tanh(value)
+        slope = 1 - a * a
+        channels = [a, *(slope * z for z in others)]
+        if weights:
+            channels[-1] -= 2 * a * slope * sum(c * others[along.index(axis)] ** 2 for axis, c in weights.items())
+    channels = [z[:, 0] for z in dense(*last, channels)]
+    total = channels[-1] if weights else 0.0
+    for c, axes in terms:
+        if len(axes) < 2:
+            total += c * channels[1 + along.index(axes[0]) if axes else 0]
+    return total
+
+
+def descent(case, dtype, outputs, steps):
+    """Return a call of ``steps`` compiled Adam steps on ``outputs(params, points)``, from the same start each time."""
+    start, points = jax.tree.map(lambda a: jnp.asarray(a, dtype), case.data())
+    targets = jax.tree.map(lambda a: jnp.asarray(a, dtype), case.targets(case.data()[1]))
+    optimizer = optax.adam(1e-3)
+
+    @jax.jit
+    def descend(params, points, targets):
+        def loss(params):
+            found = outputs(params, points)
+            return sum(jnp.mean((found[name] - targets[name]) ** 2) for name in targets)
+
+        def step(_, carry):
+            params, state = carry
+            updates, state = optimizer.update(jax.grad(loss)(params), state, params)
+            return optax.apply_updates(params, updates), state
+
+        return jax.lax.fori_loop(0, steps, step, (params, optimizer.init(params)))[0]
+
+    return lambda: descend(start, points, targets)
+
+
+def loss(case, flat):
+    """Return the loss at parameters that were flattened layer by layer, weights before biases."""
+    layers, points = case.data()
+    _, unravel = ravel_pytree(jax.tree.map(jnp.asarray, layers))
+    outputs, targets = _outputs(case, nested), case.targets(points)
+    found = outputs(unravel(jnp.asarray(flat)), jax.tree.map(jnp.asarray, points))
+    return float(sum(jnp.mean((found[name] - targets[name]) ** 2) for name in targets))
+
+
 METHODS = {
-    "auto": lambda case, dtype: ours(case, dtype, "auto"),
-    "structured": lambda case, dtype: ours(case, dtype, "structured"),
-    "jacobian": lambda case, dtype: ours(case, dtype, "jacobian"),
-    "vmap(grad)": contraction,
-    "vmap(grad) by leaf": contraction_by_leaf,
-    "ntk_diagonal": our_diagonal,
-    "vmap(grad) diagonal": gradient_diagonal,
+    "vmap(grad)": kernel,
+    "vmap(grad) by leaf": kernel_by_leaf,
+    "vmap(grad) diagonal": diagonal,
     "jaxpi diagonal": jaxpi_diagonal,
+    "plain": training,
+    "channels": training_by_channels,
+    "jet": partial(training, operator=partial(by_second_derivatives, second=_sum_by_jet)),
 }
-VERSIONS = {"jax": jax.__version__, "pinnntk_lib": pn.__version__}
+VERSIONS = {"jax": jax.__version__, "optax": optax.__version__}
 
 
 def finished(result):
