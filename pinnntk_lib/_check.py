@@ -188,6 +188,8 @@ def _traced(f, params, point, what):
     """Return the shape and dtype of ``f(params, point)``, which must be one array."""
     try:
         value = jax.eval_shape(f, params, point)
+    except (TypeError, ValueError, IndexError) as error:
+        raise ValueError(f"{what}: could not be evaluated: {error}") from error
     except Exception as error:  # whatever other people's code raises
         raise ValueError(f"{what}: could not be evaluated: {type(error).__name__}: {error}") from error
     if not hasattr(value, "shape"):

@@ -79,6 +79,7 @@ def compiled(static_args: int, **options: Any) -> Callable[[Callable], Callable]
         def call(*args):
             return specialised(*args[:static_args])(*args[static_args:])
 
+        call.specialised = specialised
         return update_wrapper(call, function)
 
     return decorate

@@ -122,11 +122,14 @@ def test_chunks_keep_to_the_memory(method):
 
     problem, model = pn.problems.Wave1D(), pn.MLP(width=100, depth=3, dim=2)
     params, points, memory = model.init(jax.random.key(0)), problem.points(300), 2**23
-    seen = []
+    seen, features_at = [], gram.features_at
 
     def recorded(function, *static):
         def run(*args):
-            analysis = function.lower(*args).compile().memory_analysis()
+            specialised = (
+                (function, *args) if hasattr(function, "lower") else (function.specialised(args[0]), *args[1:])
+            )
+            analysis = specialised[0].lower(*specialised[1:]).compile().memory_analysis()
             seen.append((function, analysis.temp_size_in_bytes, analysis.output_size_in_bytes))
             return function(*args)
 
@@ -292,10 +295,10 @@ def test_paths_say_what_became_of_each_leaf(wave):
 
 
 def test_auto_counts_operations():
-    """``auto`` uses Jacobians for one hidden layer or narrow ones, and structured derivatives for several wide ones."""
+    """``auto`` assembles Jacobians for one hidden layer or narrow ones, and contracts pairs for several wide ones."""
     problem = pn.problems.Wave1D()
     points = problem.points(50)
-    for width, depth, expected in ((100, 1, "jacobian"), (5, 2, "jacobian"), (100, 2, "structured")):
+    for width, depth, expected in ((100, 1, "assembled"), (5, 2, "assembled"), (100, 2, "structured")):
         model = pn.MLP(width, depth, 2)
         K = pn.ntk(model.apply, model.init(jax.random.key(0)), problem, points)
         assert {path.leaf: path.method for path in K.paths}["params[1]['W']"] == expected
