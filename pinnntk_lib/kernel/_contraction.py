@@ -1,8 +1,9 @@
 """Contraction of the residuals' gradients into blocks and diagonals of the kernel.
 
-The gradient of n residuals with respect to a part of the parameters has one of three forms: :class:`Rows`, a
-Jacobian; :class:`Products`, outer products that are contracted pair by pair; or :class:`Assembled`, outer products
-whose sums, the rows of the Jacobian, are formed a few rows of the parameter matrix at a time.
+The gradient of n residuals with respect to some parameters has one of three forms: :class:`Rows`, a Jacobian;
+:class:`Products`, outer products that are contracted pair by pair; or :class:`Assembled`, outer products whose sums,
+the rows of the Jacobian, are formed a few rows of the parameter matrix at a time. Parameter matrices of equal size,
+such as the hidden layers', are stacked: a loop over them is compiled once.
 """
 
 import math
@@ -26,11 +27,11 @@ class Rows(NamedTuple):
 
 
 class Products(NamedTuple):
-    """Gradients as sums over C channels of outer products, contracted by pairs of channels.
+    """Gradients of L matrices as sums over C channels of outer products, contracted by pairs of channels.
 
     Attributes:
-        rows: (n, C, rows).
-        columns: (n, C, columns).
+        rows: (n, L, C, rows).
+        columns: (n, L, C, columns).
     """
 
     rows: jax.Array
@@ -44,7 +45,7 @@ class Assembled(NamedTuple):
     columns: jax.Array
 
 
-Features = Mapping[int, Rows | Products | Assembled]  # {part of the parameters: gradients}
+Features = Mapping[int, Rows | Products | Assembled]  # {group of parameters: gradients}
 
 
 def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.Array:
@@ -103,56 +104,59 @@ def _matmul(a, b):
 
 
 def assembled(rows, columns):
-    """Return the Jacobian (n, rows * columns) of outer products (n, C, rows) and (n, C, columns)."""
-    return _assembled(jnp.swapaxes(rows, 1, 2), columns)
+    """Return the Jacobian (n, L * rows * columns) of outer products (n, L, C, rows) and (n, L, C, columns)."""
+    return _assembled(jnp.swapaxes(rows, 2, 3), columns)
 
 
 def _assembled(rows, columns):
-    products = jnp.einsum("nrk,nkc->nrc", rows, columns, precision="highest")  # the fastest order on CPUs
+    products = jnp.einsum("nlrk,nlkc->nlrc", rows, columns, precision="highest")  # the fastest order on CPUs
     return products.reshape(len(products), -1)
 
 
 def _by_pairs(a, b, same):
-    """Return the sum over channels k, l of (rows_a[k] rows_b[l]^T) * (columns_a[k] columns_b[l]^T)."""
+    """Return the sum over matrices and channels k, m of (rows_a[k] rows_b[m]^T) * (columns_a[k] columns_b[m]^T)."""
 
     def add(total, pair):
-        k, m, weight = pair
-        kernel = _matmul(a.rows[:, k], b.rows[:, m]) * _matmul(a.columns[:, k], b.columns[:, m])
+        i, k, m, weight = pair
+        kernel = _matmul(a.rows[:, i, k], b.rows[:, i, m]) * _matmul(a.columns[:, i, k], b.columns[:, i, m])
         return total + weight * kernel, None
 
     # a loop, because the compiler would otherwise compute all products first and keep them in memory
     start = jnp.zeros((len(a.rows), len(b.rows)), a.rows.dtype)
-    total = jax.lax.scan(add, start, _pairs(a.rows.shape[1], b.rows.shape[1], same, a.rows.dtype))[0]
+    total = jax.lax.scan(add, start, _pairs(*a.rows.shape[1:3], b.rows.shape[2], same, a.rows.dtype))[0]
     return total + total.T if same else total
 
 
 def _by_rows(a, b, same):
-    """Return J_a J_b^T, with the Jacobians assembled for a few rows of the parameter matrix at a time."""
-    n, _, height = a.rows.shape
+    """Return J_a J_b^T, with the Jacobians assembled for a few rows of a parameter matrix at a time."""
+    n, matrices, _, height = a.rows.shape
     row_bytes = a.columns.shape[-1] * a.columns.dtype.itemsize
     count = min(height, math.ceil(n * height * row_bytes / (2 * costs().working_set)))
     by_block = [_in_blocks(a.rows, count)] if same else [_in_blocks(a.rows, count), _in_blocks(b.rows, count)]
 
-    def add(total, rows):
-        J = _assembled(rows[0], a.columns)
-        return total + _matmul(J, J if same else _assembled(rows[1], b.columns)), None
+    def add(total, block):
+        i, *rows = block
+        J = _assembled(rows[0], a.columns[:, i][:, None])
+        return total + _matmul(J, J if same else _assembled(rows[1], b.columns[:, i][:, None])), None
 
     start = jnp.zeros((len(a.rows), len(b.rows)), a.rows.dtype)
-    return jax.lax.scan(add, start, by_block)[0]
+    return jax.lax.scan(add, start, [np.repeat(np.arange(matrices), count), *by_block])[0]
 
 
 def _in_blocks(rows, count):
-    """Divide (n, C, rows) into ``count`` blocks of equal size, (count, n, size, C), the last filled with zeros."""
-    n, channels, length = rows.shape
+    """Divide (n, L, C, rows) into (L * count, n, 1, size, C), ``count`` blocks per matrix, filled up with zeros."""
+    n, matrices, channels, length = rows.shape
     size = -(-length // count)
-    filled = jnp.pad(rows, ((0, 0), (0, 0), (0, size * count - length)))
-    return filled.reshape(n, channels, count, size).transpose(2, 0, 3, 1)
+    filled = jnp.pad(rows, ((0, 0), (0, 0), (0, 0), (0, size * count - length)))
+    blocks = filled.reshape(n, matrices, channels, count, size).transpose(1, 3, 0, 4, 2)
+    return blocks.reshape(matrices * count, n, 1, size, channels)
 
 
-def _pairs(a, b, same, dtype):
-    """Return all pairs of channels and their weights; if ``same``, a triangle, whose sum is added to its transpose."""
+def _pairs(matrices, a, b, same, dtype):
+    """Return matrix, two channels and weight of all pairs; if ``same``, a triangle, to be added to its transpose."""
     k, m = np.triu_indices(a) if same else np.indices((a, b)).reshape(2, -1)
-    return k, m, np.where(same & (k == m), 0.5, 1.0).astype(dtype)
+    weight = np.where(same & (k == m), 0.5, 1.0).astype(dtype)
+    return np.repeat(np.arange(matrices), len(k)), *(np.tile(values, matrices) for values in (k, m, weight))
 
 
 def diagonal(features: Features, n: int) -> jax.Array:
@@ -168,5 +172,5 @@ def diagonal(features: Features, n: int) -> jax.Array:
 
 
 def _diagonal_by_pairs(gradients):
-    gram = partial(jnp.einsum, "nkr,nlr->nkl", precision="highest")
-    return jnp.sum(gram(gradients.rows, gradients.rows) * gram(gradients.columns, gradients.columns), (1, 2))
+    gram = partial(jnp.einsum, "nlkr,nlmr->nlkm", precision="highest")
+    return jnp.sum(gram(gradients.rows, gradients.rows) * gram(gradients.columns, gradients.columns), (1, 2, 3))

@@ -53,36 +53,35 @@ class Channel(NamedTuple):
 class Factors:
     """The gradient of one condition's residual, as factors of outer products.
 
+    Parts that are treated alike form a group, and their gradients are stacked.
+
     Attributes:
         graph: maps the leaves and a point to deltas (outputs, m, rows), others (m, columns) and Jacobians
             (outputs, size).
-        channels: ``{part: its channels}`` for the factored parts.
-        assembled: the factored parts whose Jacobian is assembled from the factors.
-        jacobians: ``{part: value of its Jacobian}`` for the other parts.
-        sides: ``{part: (rows, columns)}`` for the factored parts, ``{part: (size,)}`` for the others.
+        channels: ``{group: [channels of a part]}`` for the factored parts.
+        assembled: the groups of factored parts whose Jacobian is assembled from the factors.
+        jacobians: ``{group: [value of a part's Jacobian]}`` for the other parts.
+        sides: ``{group: (rows, columns)}`` for the factored parts, ``{group: (sum of sizes,)}`` for the others.
         outputs: number of the condition's residuals at a point.
         bytes_per_point: peak memory in bytes while the factors of one point are computed.
         itemsize: bytes per number.
     """
 
     graph: Graph
-    channels: Mapping[int, tuple[Channel, ...]]
+    channels: Mapping[int, list[tuple[Channel, ...]]]
     assembled: frozenset[int]
-    jacobians: Mapping[int, int]
+    jacobians: Mapping[int, list[int]]
     sides: Mapping[int, tuple[int, ...]]
     outputs: int
     bytes_per_point: int
     itemsize: int
 
-    def count(self, part: int) -> int:
-        """Return the number of outer products in a part's gradient."""
-        return sum(channel.m for channel in self.channels[part])
-
     @property
     def feature_bytes(self) -> int:
         """Bytes that the factors at one point take."""
-        factors = sum(self.count(part) * sum(self.sides[part]) for part in self.channels)
-        return self.itemsize * self.outputs * (factors + sum(self.sides[part][0] for part in self.jacobians))
+        counts = {group: sum(c.m for part in parts for c in part) for group, parts in self.channels.items()}
+        factors = sum(count * sum(self.sides[group]) for group, count in counts.items())
+        return self.itemsize * self.outputs * (factors + sum(self.sides[group][0] for group in self.jacobians))
 
     def __call__(self, leaves: Sequence, x: jax.Array, together: bool = False) -> Features:
         """Compute the gradients of the residuals at points x (n, d), in the form chosen for each part.
@@ -107,15 +106,24 @@ class Factors:
             other = jnp.broadcast_to(values[channel.other], (self.outputs, channel.m, values[channel.other].shape[-1]))
             return (other, delta) if channel.swapped else (delta, other)
 
-        found: dict = {part: Rows(values[value]) for part, value in self.jacobians.items()}
-        for part, channels in self.channels.items():
-            rows, columns = (jnp.concatenate(side, axis=1) for side in zip(*map(sides, channels)))
-            if part not in self.assembled:
-                found[part] = Products(rows, columns)
-            elif math.prod(self.sides[part]) > SMALL:
-                found[part] = Assembled(rows, columns)
+        def stacked(parts):
+            """Return rows (outputs, parts, C, rows) and columns (outputs, parts, C, columns) of a group."""
+            every = zip(*(sides(channel) for channels in parts for channel in channels))
+            together = (jnp.concatenate(side, axis=1) for side in every)
+            return (side.reshape(self.outputs, len(parts), -1, side.shape[-1]) for side in together)
+
+        found: dict = {
+            group: Rows(jnp.concatenate([values[v] for v in of_group], axis=1))
+            for group, of_group in self.jacobians.items()
+        }
+        for group, parts in self.channels.items():
+            rows, columns = stacked(parts)
+            if group not in self.assembled:
+                found[group] = Products(rows, columns)
+            elif math.prod(self.sides[group]) > SMALL:
+                found[group] = Assembled(rows, columns)
             else:
-                found[part] = Rows(assembled(rows, columns))
+                found[group] = Rows(assembled(rows, columns))
         return found
 
 
@@ -193,30 +201,33 @@ def factors_of(graph, parts, forms, rows, leaves, x):
     Args:
         graph: the graph of the condition's residual.
         parts: the parts of the leaves that it uses.
-        forms: ``{key of a part: (number of the part, Rows or Products or Assembled)}``, for all conditions.
+        forms: ``{key of a part: (its group, Rows or Products or Assembled)}``, for all conditions.
         rows: ``{key of a part: its axes that are rows}``, in every condition.
         leaves, x: shapes and dtypes of the leaves and of a point.
     """
     in_factors = [forms[part.key][1] is not Rows for part in parts]
     factor_graph = trace(_factor_function(graph, parts, in_factors), leaves, x)
     values = iter(factor_graph.outputs)
-    channels, jacobians, sides = {}, {}, {}
+    channels: dict = {}
+    jacobians: dict = {}
+    sides: dict = {}
     for part, yes in zip(parts, in_factors):
-        number = forms[part.key][0]
+        group = forms[part.key][0]
         if not yes:
-            jacobians[number], sides[number] = next(values), (part.size,)
+            jacobians.setdefault(group, []).append(next(values))
+            sides[group] = (part.size + sides.get(group, (0,))[0],)
             continue
         found = []
         for use in part.uses:
             delta, other = next(values), next(values)
             found.append(Channel(delta, other, use.rows != rows[part.key], factor_graph.avals[other].shape[0]))
-        channels[number] = tuple(found)
+        channels.setdefault(group, []).append(tuple(found))
         height = math.prod(part.shape[axis] for axis in rows[part.key])
-        sides[number] = (height, part.size // height)
+        sides[group] = (height, part.size // height)
     return Factors(
         factor_graph,
         channels,
-        frozenset(number for number, form in forms.values() if form is Assembled),
+        frozenset(group for group, form in forms.values() if form is Assembled),
         jacobians,
         sides,
         graph.avals[graph.outputs[0]].shape[0],

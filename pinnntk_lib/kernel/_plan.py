@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from pinnntk_lib._static import KEPT
 from pinnntk_lib._types import Params
-from pinnntk_lib.kernel._contraction import Assembled, Products, Rows
+from pinnntk_lib.kernel._contraction import SMALL, Assembled, Products, Rows
 from pinnntk_lib.kernel._costs import costs
 from pinnntk_lib.kernel._factors import Factors, Gradients, factors_of
 from pinnntk_lib.kernel._graph import Graph
@@ -73,12 +73,17 @@ def _make_plan(residuals, params, x, sizes, method, whole):
     with jax.default_matmul_precision("highest"):
         graphs = residual_graphs(residuals, params, x)
         found, rows, reasons = reconciled(graphs, len(leaves))
-        forms = {}
-        for number, (key, reason) in enumerate(reasons.items()):
+        order = {key: i for i, key in enumerate(reasons)}
+        found = {name: sorted(parts, key=lambda part: order[part.key]) for name, parts in found.items()}
+        forms: dict = {}
+        groups: dict = {}
+        for key, reason in reasons.items():
+            uses = _uses(key, found, graphs, sizes)
             form = Rows if reason else Products
-            if method == "auto" and not reason and not _pairs_pay(_uses(key, found, graphs, sizes), whole):
+            if method == "auto" and not reason and not _pairs_pay(uses.values(), whole):
                 form, reasons[key] = Assembled, ASSEMBLED
-            forms[key] = number, form
+            alike = form, tuple(uses.items()) if form is not Rows else _small_or_alone(key, found)
+            forms[key] = groups.setdefault(alike, len(groups)), form
         factors = {name: factors_of(graphs[name], parts, forms, rows, leaves, x) for name, parts in found.items()}
     return Plan(factors, _paths(params, reasons))
 
@@ -87,33 +92,47 @@ ASSEMBLED = "assembling its Jacobian costs less"
 
 
 class _PartUse(NamedTuple):
-    """How a condition uses a part: its residuals, the channels of each, and the sides of the parameter matrix."""
+    """How a condition uses a part: its residuals, the channels of each, and the sides of the parameter matrix.
+
+    The sides are those of the first product that uses the part in any condition.
+    """
 
     residuals: int
     channels: int
     rows: int
     columns: int
+    dtype: Any
 
 
 def _uses(key, found, graphs, sizes):
-    """Return the :class:`_PartUse` of every condition that uses a part."""
-    uses = []
+    """Return ``{condition: _PartUse}`` of the conditions that use a part in products."""
+    uses: dict = {}
     for name, parts in found.items():
         for part in parts:
-            if part.key == key:
+            if part.key == key and part.uses:
                 graph = graphs[name]
-                residuals = sizes[name] * graph.avals[graph.outputs[0]].shape[0]
                 channels = 0
                 for use in part.uses:
                     rows, columns = (math.prod(part.shape[i] for i in side) for side in (use.rows, use.columns))
                     channels += math.prod(graph.avals[use.other].shape) // columns
-                uses.append(_PartUse(residuals, channels, rows, columns))
+                first = next(iter(uses.values()), None)
+                rows, columns = (first.rows, first.columns) if first else (rows, columns)
+                residuals = sizes[name] * graph.avals[graph.outputs[0]].shape[0]
+                uses[name] = _PartUse(residuals, channels, rows, columns, part.dtype)
     return uses
+
+
+def _small_or_alone(key, found):
+    """Return what parts have in common whose Jacobians are joined: the conditions, if they are small."""
+    parts = {name: part for name, parts in found.items() for part in parts if part.key == key}
+    some = next(iter(parts.values()))
+    return key if some.size > SMALL else (tuple(parts), some.dtype)
 
 
 def _pairs_pay(uses, whole):
     """Return whether contracting a part's outer products by pairs of channels costs less than its Jacobian."""
-    cost, (_, _, rows, columns) = costs(), uses[0]
+    uses = list(uses)
+    cost, rows, columns = costs(), uses[0].rows, uses[0].columns
     size, sides = rows * columns, rows + columns
     if min(rows, columns) == 1:
         return False

@@ -93,9 +93,9 @@ def relative_l2_error(u: jax.Array, exact: jax.Array) -> jax.Array:
         >>> float(relative_l2_error(jnp.array([3.0, 5.0]), jnp.array([3.0, 4.0])))
         0.2
     """
-    if jnp.shape(u) != jnp.shape(exact):
-        raise ValueError(f"u, exact: expected the same shape, got {jnp.shape(u)} and {jnp.shape(exact)}")
     u, exact = jnp.asarray(u), jnp.asarray(exact)
+    if u.shape != exact.shape:
+        raise ValueError(f"u, exact: expected the same shape, got {u.shape} and {exact.shape}")
     return jnp.linalg.norm(u - exact) / jnp.linalg.norm(exact)
 
 

@@ -122,7 +122,7 @@ def test_chunks_keep_to_the_memory(method):
 
     problem, model = pn.problems.Wave1D(), pn.MLP(width=100, depth=3, dim=2)
     params, points, memory = model.init(jax.random.key(0)), problem.points(300), 2**23
-    seen, features_at = [], gram.features_at
+    seen = []
 
     def recorded(function, *static):
         def run(*args):

@@ -35,8 +35,8 @@ def test_samplers_train_and_share_compiled_code(poisson):
     size = None
     for seed in range(2):
         pn.train(model.apply, params, problem, pn.RandomPoints(problem, 5), optimizer, 5, key=jax.random.key(seed))
-        assert size in (None, run_steps._cache_size())
-        size = run_steps._cache_size()
+        assert size in (None, run_steps.specialised.cache_info().misses)
+        size = run_steps.specialised.cache_info().misses
     minibatches = pn.Minibatches(points, 3)
     result = pn.train(model.apply, params, problem, minibatches, optimizer, 20, log_every=1, key=jax.random.key(0))
     assert len(set(result.history["losses"]["r"].tolist())) == 21

@@ -195,10 +195,10 @@ def test_it_learns(poisson):
 def test_compiled_code_is_shared(poisson):
     model, params, problem, points = poisson
     train(poisson, 3)
-    size = run_steps._cache_size()
+    size = run_steps.specialised.cache_info().misses
     train(poisson, 5, weights={"u": 2.0, "r": 3.0})
     pn.train(model.apply, params, pn.problems.Poisson1D(a=1), points, SGD, 5)
-    assert run_steps._cache_size() == size
+    assert run_steps.specialised.cache_info().misses == size
 
 
 @pytest.mark.parametrize(
