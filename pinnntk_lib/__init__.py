@@ -7,7 +7,7 @@ from pinnntk_lib import limit, models, operators, problems
 from pinnntk_lib.diagnosis import Diagnosis, diagnose
 from pinnntk_lib.kernel import NTK, ntk, ntk_diagonal, ntk_eigenpairs, ntk_vector_product
 from pinnntk_lib.models import MLP, normalization
-from pinnntk_lib.operators import System, d, dd, laplacian, mixed
+from pinnntk_lib.operators import System, biharmonic, d, dd, divergence, gradient, hessian, laplacian, mixed
 from pinnntk_lib.problems import Condition, Minibatches, Problem, RandomPoints
 from pinnntk_lib.training import (
     CheckpointError,
@@ -45,9 +45,13 @@ __all__ = [
     "System",
     "UncertaintyWeights",
     "__version__",
+    "biharmonic",
     "d",
     "dd",
     "diagnose",
+    "divergence",
+    "gradient",
+    "hessian",
     "kernel_gradient_descent",
     "laplacian",
     "largest_stable_learning_rate",
