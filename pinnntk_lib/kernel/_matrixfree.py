@@ -39,6 +39,9 @@ def ntk_vector_product(
     Returns:
         An array of the same shape as ``vector``.
 
+    Raises:
+        ValueError, TypeError: as :func:`ntk`, or if the vector does not fit the kernel.
+
     Example:
         >>> import jax, jax.numpy as jnp, pinnntk_lib as pn
         >>> problem, model = pn.problems.Poisson1D(a=4), pn.MLP(width=100)
@@ -77,8 +80,7 @@ def ntk_eigenpairs(
     """Compute the largest eigenvalues of :func:`ntk` and their eigenvectors, for kernels too large to form.
 
     This runs SciPy's implicitly restarted Lanczos method (ARPACK) on :func:`ntk_vector_product`. It takes a few times
-    ``count`` products, more if eigenvalues are close together. Arguments not
-    listed here are as in :func:`ntk`.
+    ``count`` products, more if eigenvalues are close together. Arguments not listed here are as in :func:`ntk`.
 
     Args:
         count: number of eigenpairs, less than the kernel's number of rows.
@@ -90,6 +92,7 @@ def ntk_eigenpairs(
         ``(eigenvalues (count,), in descending order; eigenvectors (n, count), one per column)``.
 
     Raises:
+        ValueError, TypeError: as :func:`ntk`, or if ``count`` is not less than the number of rows.
         scipy.sparse.linalg.ArpackNoConvergence: if the iteration does not converge.
 
     Example:

@@ -72,8 +72,9 @@ def ntk(
         The kernel, in the order of the conditions. A condition with m outputs has m consecutive rows per point.
 
     Raises:
-        ValueError, TypeError: if the shape, type, names or values of an argument are wrong, or the gradient of a
-            condition is not finite at a point; the message says which.
+        ValueError, TypeError: if the shape, type, names or values of an argument are wrong, a residual is not a real
+            floating-point number, or the gradient of a condition is not finite at a point; the message says which.
+            Finiteness is not checked for a cross kernel or inside ``jit``.
 
     Example:
         >>> import jax, pinnntk_lib as pn
@@ -104,8 +105,8 @@ def ntk_diagonal(
 ) -> dict[str, jax.Array]:
     """Compute the diagonal of :func:`ntk` exactly: the squared gradient norm of each condition at each point.
 
-    The diagonal comes from the factors of the structured method, or from gradients that are reduced as they are
-    computed, so that the whole Jacobian is never stored. It sums to the kernel's traces:
+    The diagonal comes from the factors of the gradients, or from gradients that are reduced as they are computed, so
+    that the whole Jacobian is never stored. It sums to the kernel's traces:
     ``ntk_diagonal(...)[name].sum()`` equals ``ntk(...).trace(name)``. The arguments and their errors are as in
     :func:`ntk`.
 

@@ -14,7 +14,9 @@ class Path(NamedTuple):
 
     Attributes:
         leaf: where the leaf is in the parameters, such as ``params[0]['W']``.
-        method: "structured", "jacobian", or "unused" (no condition depends on the leaf).
+        method: "structured" (factors of the gradients, contracted by pairs of channels), "assembled" (rows of the
+            Jacobian, assembled from the factors), "jacobian" (the Jacobian by automatic differentiation), or "unused"
+            (no condition depends on the leaf).
         reason: why this method applies.
     """
 

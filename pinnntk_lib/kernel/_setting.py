@@ -35,7 +35,7 @@ def setting_of(apply, params, conditions, points):
 def residuals_of(setting):
     """Return ``({name: (params, x) -> residual}, params, x)``, where params and x hold only shapes and dtypes.
 
-    Checks the shapes that the operators return.
+    Checks the shapes and dtypes that the operators return.
     """
     apply, operators, treedef, leaves, x = setting
     params = jax.tree.unflatten(treedef, [jax.ShapeDtypeStruct(*leaf) for leaf in leaves])

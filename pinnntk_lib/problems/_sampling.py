@@ -1,8 +1,8 @@
 """Samplers: functions ``key -> points`` that supply training with fresh points at each step.
 
-Compiled code is cached by the sampler, so samplers are frozen dataclasses, like weightings. Equal
-:class:`RandomPoints` share compiled code. :class:`Minibatches` are compared by identity: pass the same object to
-avoid recompilation.
+Compiled code is kept for each sampler, and samplers are compared by their code and the values that they read. Two
+:class:`RandomPoints` with the same numbers and equal problems share compiled code. :class:`Minibatches` hold JAX
+arrays, which are compared by identity: pass the same object to avoid recompilation.
 """
 
 from collections.abc import Collection, Mapping

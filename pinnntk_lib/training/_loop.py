@@ -60,9 +60,12 @@ def train(
     """Minimise ``sum_i lambda_i mean_i((L_i u - f_i)^2)`` over the model's parameters.
 
     The losses are means of squares, as in the paper's code. The paper's text uses half the sum of squares, so its
-    learning rates are not comparable. Compiled code is cached by ``apply``, ``optimizer``, the operators, the weighting
-    and the shapes (and the sampler and targets, if ``points`` is a function). Functions and optimisers compare by
-    identity: pass the same objects, for instance one optimiser for many seeds, to avoid recompilation.
+    learning rates are not comparable.
+
+    Compiled code is kept for the newest combinations of ``apply``, ``optimizer``, the operators, the weighting and the
+    shapes (and the sampler and targets, if ``points`` is a function). Functions and optimisers are compared by their
+    code and the values that they read, as in :func:`~pinnntk_lib.ntk`: a changed coefficient counts, and a second
+    optimiser with the same settings compiles nothing anew.
 
     Args:
         apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.

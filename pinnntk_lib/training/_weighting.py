@@ -6,8 +6,8 @@ A weighting is a pair of pure functions, like an optax optimiser:
     update(state, view) -> (weights, state)
 
 ``weights`` is ``{name: scalar}``; the state is any pytree of arrays. ``update`` is called at every step, inside the
-compiled loop, with a :class:`View` of that step. Equal weightings share compiled code, so a weighting is best written
-as a frozen dataclass, which compares by its fields. Data, such as the values of :class:`Fixed`, belongs in the state.
+compiled loop, with a :class:`View` of that step. Weightings whose code and attributes are equal share compiled code, so
+a weighting is best written as a frozen dataclass. Data, such as the values of :class:`Fixed`, belongs in the state.
 A state with a structure of its own, such as a dict with names of what it holds, cannot be resumed by another weighting.
 
 :class:`NTKWeights` is the paper's Algorithm 1; the others are there for comparison. Each follows its paper's formulas,
@@ -53,8 +53,9 @@ class View(NamedTuple):
 class Weighting(Protocol):
     """The interface of a weighting in :func:`~pinnntk_lib.train`, a pair of pure functions.
 
-    A weighting is a static argument of compiled code, so it must be hashable and must not change: write it as a frozen
-    dataclass. ``init`` is called once before training, ``update`` at every step inside compiled code.
+    ``init`` is called once before training. ``update`` is compiled and runs at every step, so it must not change the
+    weighting; what changes belongs in the state. Weightings are compared by their code and the values of their
+    attributes. A frozen dataclass is the simplest form.
     """
 
     def init(self, names: Sequence[str]) -> Any:
