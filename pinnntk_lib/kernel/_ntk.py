@@ -87,6 +87,7 @@ def ntk(
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
+    operators = dict(setting[1])
     others = None if other_points is None else check_other_points(other_points, points)
     plan = plan_of(setting, tuple(len(x) for x in points.values()), method, True)
     rows = tuple((plan.features[name], x) for name, x in points.items())
@@ -97,6 +98,9 @@ def ntk(
     K = NTK(kernel(leaves, rows, columns, memory), sizes, other_sizes, plan.paths)
     if others is None:
         _check_finite({name: jnp.diagonal(K.matrix)[K.rows(name)] for name in points}, points)
+    elif not (isinstance(K.matrix, jax.core.Tracer) or _all_finite(K.matrix)):
+        for x in (points, others):  # one of these raises an error that names the condition and the point
+            ntk_diagonal(apply, params, {name: operators[name] for name in x}, x)
     return K
 
 

@@ -128,8 +128,7 @@ def train(
     data, draw = source(problem, points, key)
     start = _start(apply, params, problem, optimizer, weighting, draw(data, 0)[0])
     row = _row_maker(list(problem.conditions), error_measure(apply, start.params, problem, test_points), measure)
-    operators = tuple((name, static(operator)) for name, operator in problem.operators.items())
-    run = partial(run_steps, static(apply), operators, *map(static, (optimizer, weighting, draw)), data)
+    run = _compiled_run(apply, problem, optimizer, weighting, draw, data)
     with _store(checkpoints, resume) as store:
         before = _before(resume, start, list(problem.conditions), steps)
         log, state = _Log(before, store, checkpoint_every, snapshot_steps), before.state
@@ -364,6 +363,12 @@ def _before(resume, start, names, steps):
             f"steps: expected at least {before.state.step}, the steps that the resumed run has made, got {steps}"
         )
     return before
+
+
+def _compiled_run(apply, problem, optimizer, weighting, draw, data):
+    """Return ``(state, number of steps, loss limit) -> run_steps(...)``."""
+    operators = tuple((name, static(operator)) for name, operator in problem.operators.items())
+    return partial(run_steps, static(apply), operators, *map(static, (optimizer, weighting, draw)), data)
 
 
 @contextmanager

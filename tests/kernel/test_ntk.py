@@ -126,10 +126,10 @@ def test_chunks_keep_to_the_memory(method):
 
     def recorded(function, *static):
         def run(*args):
-            specialised = (
-                (function, *args) if hasattr(function, "lower") else (function.specialised(args[0]), *args[1:])
-            )
-            analysis = specialised[0].lower(*specialised[1:]).compile().memory_analysis()
+            compiled_code, rest = function, args
+            if hasattr(function, "specialised"):
+                compiled_code, rest = function.specialised(args[0]), args[1:]
+            analysis = compiled_code.lower(*rest).compile().memory_analysis()
             seen.append((function, analysis.temp_size_in_bytes, analysis.output_size_in_bytes))
             return function(*args)
 
