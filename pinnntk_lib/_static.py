@@ -6,23 +6,38 @@ cell that is executed again would compile everything anew. A :class:`Static` com
 that it reads instead.
 """
 
+import argparse
+import array
+import collections
+import ctypes
+import functools
 import hashlib
+import os
 import sys
 import types
-from collections.abc import Callable, Mapping
+import weakref
+from collections.abc import Callable, ItemsView, KeysView, Mapping, ValuesView
+from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial, update_wrapper
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 # Compiled code that is kept per kind of computation; with the oldest dropped, memory stays bounded.
 KEPT = 12
-MOST_VALUES = 10_000  # values that a key may hold; what lies beyond is compared by identity
+MOST_VALUES = 200_000  # objects that a key may hold; a function that reads more equals no other
 HEAP_TYPE = 1 << 9  # the flag of classes that Python code defines
-PLAIN = (type(None), bool, int, str, bytes, range, type(...), np.dtype)
+PLAIN = frozenset({type(None), bool, int, str, bytes, range, type(...)})
+LISTS = (tuple, list, collections.deque, KeysView, ValuesView, ItemsView)
+BUFFERS = (bytearray, memoryview, array.array, ctypes._SimpleCData, ctypes.Array, ctypes.Structure, ctypes.Union)
+# Python's own classes whose instances hold what is put there, as instances of a user's class do.
+OPEN = (types.SimpleNamespace, argparse.Namespace, collections.UserList, collections.UserString)
+CODE = (types.FunctionType, staticmethod, classmethod, property)
+READ = (*CODE, types.MethodType, partial, np.ndarray, jax.Array)  # in instances of installed classes
+STDLIB = Path(os.__file__).parent
 
 
 class Static:
@@ -31,16 +46,14 @@ class Static:
     The values are read once, when this object is made.
 
     They are those of its arguments' defaults, its closure, the variables of its module that it names, and the
-    attributes of the objects and classes among them. Functions and classes of installed packages count as unchanging.
-    JAX arrays, and objects whose contents Python code cannot see, are compared by identity.
+    attributes of the objects and classes among them. Functions and classes of installed packages count as unchanging;
+    of their instances only arrays, functions and, in dataclasses, fields are read. JAX arrays, and objects whose
+    contents Python code cannot see, are compared by identity.
     """
 
     def __init__(self, wrapped: Any) -> None:
         self.wrapped = wrapped
-        try:
-            self._key = _Key().of(wrapped)
-        except RecursionError:
-            self._key = _Same(wrapped)
+        self._key = _key_of(wrapped)
         self._hash = hash(self._key)
 
     def __call__(self, *args: Any) -> Any:
@@ -74,10 +87,17 @@ def compiled(static_args: int, **options: Any) -> Callable[[Callable], Callable]
     def decorate(function):
         @lru_cache(maxsize=KEPT)
         def specialised(*args):
-            return jax.jit(partial(function, *args), **options)
+            def traced(*others):
+                return function(*traced.newest, *others)
+
+            traced.newest = args
+            return jax.jit(traced, **options)
 
         def call(*args):
-            return specialised(*args[:static_args])(*args[static_args:])
+            run = specialised(*args[:static_args])
+            # JAX traces again for other shapes. Equal functions of an earlier call may have changed since.
+            run.__wrapped__.newest = args[:static_args]
+            return run(*args[static_args:])
 
         call.specialised = specialised
         return update_wrapper(call, function)
@@ -98,90 +118,160 @@ class _Same:
         return id(self.thing)
 
 
-class _Key:
-    """Builds the hashable key of one function."""
+class _Named(NamedTuple):
+    """The variables of a user's module with some names."""
 
-    def __init__(self):
-        self.seen = {}  # {id: number} of the objects met, which keeps them alive and ends cycles
-        self.alive = []
+    module: types.ModuleType
+    names: frozenset[str]
 
-    def of(self, thing):
-        """Return a key that is equal for equal things, and different after a change."""
-        if isinstance(thing, PLAIN):
-            return type(thing), thing
-        if isinstance(thing, float | complex):
-            return type(thing), repr(thing)  # NaN equals itself, and 0.0 differs from -0.0
-        if id(thing) in self.seen:
-            return "seen", self.seen[id(thing)]
-        if len(self.seen) >= MOST_VALUES:
-            return _Same(thing)
-        self.seen[id(thing)] = len(self.seen)
-        self.alive.append(thing)
-        return self.of_object(thing)
 
-    def of_object(self, thing):
+def _key_of(thing):
+    """Return a hashable key that is equal for things that read equal values, and different after a change.
+
+    The key lists everything that is reached from the thing, each object once and followed by its parts. A list rather
+    than recursion: users' structures may be deep.
+    """
+    key, seen, stack = [], {}, [thing]
+    while stack:
+        thing = stack.pop()
         kind = type(thing)
-        if isinstance(thing, Static):
-            return self.of(thing.wrapped)
-        if isinstance(thing, np.ndarray | np.generic) and thing.dtype != object:
-            contents = hashlib.blake2b(np.ascontiguousarray(thing).tobytes(), digest_size=16).digest()
-            return kind, thing.dtype, thing.shape, contents
-        if isinstance(thing, types.FunctionType):
-            return self.of_function(thing)
-        if isinstance(thing, types.MethodType):
-            return kind, self.of(thing.__func__), self.of(thing.__self__)
-        if isinstance(thing, partial):
-            return kind, self.of(thing.func), self.of(thing.args), self.of(thing.keywords)
-        if isinstance(thing, staticmethod | classmethod):
-            return kind, self.of(thing.__func__)
-        if isinstance(thing, property):
-            return kind, self.of((thing.fget, thing.fset))
-        if isinstance(thing, tuple | list):
-            return _Same(kind), tuple(map(self.of, thing)), self.of_attributes(thing)
-        if isinstance(thing, Mapping):
-            return _Same(kind), tuple((self.of(k), self.of(v)) for k, v in thing.items()), self.of_attributes(thing)
-        if isinstance(thing, set | frozenset):
-            return kind, frozenset(map(self.of, thing))
-        if isinstance(thing, type):
-            return self.of_class(thing)
-        if isinstance(thing, jax.Array | types.ModuleType):
-            return _Same(thing)
-        return self.of_instance(thing)
+        if kind in PLAIN:
+            key.append((kind, thing))
+            continue
+        if kind is float or kind is complex:
+            key.append((kind, repr(thing)))  # NaN equals itself, and 0.0 differs from -0.0
+            continue
+        identity = (id(thing.module), thing.names) if kind is _Named else id(thing)
+        if identity in seen:
+            key.append(("seen", seen[identity][0]))
+            continue
+        if len(seen) >= MOST_VALUES:
+            return (object(),)
+        seen[identity] = len(seen), thing  # kept alive, so that no other object gets its id
+        head, parts = _parts(thing, kind)
+        key.append((head, len(parts)))
+        stack.extend(reversed(parts))
+    return tuple(key)
 
-    def of_function(self, function):
-        code = function.__code__
-        cells = [_contents(cell) for cell in function.__closure__ or ()]
-        key = [code, self.of(function.__defaults__), self.of(function.__kwdefaults__), *map(self.of, cells)]
-        if not _installed(function.__module__):
-            names = _names(code)
-            for name in sorted(names & function.__globals__.keys()):
-                value = function.__globals__[name]
-                if isinstance(value, types.ModuleType) and not _installed(value.__name__):
-                    value = [value, {n: vars(value)[n] for n in sorted(names & vars(value).keys())}]
-                key.append((name, self.of(value)))
-        return types.FunctionType, *key, self.of_attributes(function)
 
-    def of_class(self, cls):
-        own = () if _installed(cls.__module__) else [base for base in cls.__mro__ if not _installed(base.__module__)]
-        read = [(name, self.of(value)) for base in own for name, value in vars(base).items() if not _special(name)]
-        return _Same(cls), *read
+def _parts(thing, kind):
+    """Return what identifies an object by itself, hashable, and the list of its parts.
 
-    def of_instance(self, thing):
-        cls = type(thing)
-        if _installed(cls.__module__):
-            if is_dataclass(cls):
-                compared = [f.name for f in fields(cls) if f.compare]
-                return _Same(cls), *(self.of(getattr(thing, name, None)) for name in compared)
-            wrapped = getattr(thing, "__wrapped__", None)
-            return _Same(thing), self.of(wrapped)
-        if not all(base.__flags__ & HEAP_TYPE for base in cls.__mro__[:-1]):
-            return _Same(thing)  # a subclass of a type whose contents Python cannot see
-        return self.of(cls), self.of_attributes(thing)
+    All decisions go by ``kind``, since an object's ``__class__`` may be that of another.
+    """
+    if kind is Static:
+        return kind, [thing.wrapped]
+    if kind is types.FunctionType:
+        return _function_parts(thing)
+    if kind is types.MethodType:
+        return kind, [thing.__func__, thing.__self__]
+    if kind in (types.BuiltinFunctionType, types.MethodWrapperType):
+        owner = thing.__self__
+        is_plain = owner is None or isinstance(owner, types.ModuleType)
+        return (_Same(thing), []) if is_plain else ((kind, thing.__name__), [owner])
+    if kind is _Named:
+        found = vars(thing.module)
+        names = sorted(thing.names & found.keys())
+        return (_Same(thing.module), *names), [_named(found[name], thing.names) for name in names]
+    if issubclass(kind, types.ModuleType):
+        own = () if _installed(thing.__name__) else [n for n in vars(thing) if not _special(n)]
+        return _Same(thing), [_Named(thing, frozenset(own))] if own else []
+    if issubclass(kind, type):
+        return _class_parts(thing)
+    if issubclass(kind, np.dtype):
+        return thing, []
+    if kind is slice:
+        return kind, [thing.start, thing.stop, thing.step]
+    if kind is property:
+        return kind, [thing.fget, thing.fset]
+    if kind in (staticmethod, classmethod):
+        return kind, [thing.__func__]
+    names, values = _attributes(thing)
+    own = [kind, *values]
+    if issubclass(kind, partial | functools.partialmethod):
+        return names, [*own, thing.func, thing.args, thing.keywords]
+    if issubclass(kind, np.ndarray | np.generic):
+        array = np.asarray(thing)
+        if array.dtype.hasobject:
+            return (array.dtype, array.shape, *names), [*own, *array.ravel().tolist()]
+        contents = hashlib.blake2b(np.ascontiguousarray(array).tobytes(), digest_size=16).digest()
+        return (array.dtype, array.shape, contents, *names), own
+    if issubclass(kind, BUFFERS):
+        return (bytes(memoryview(thing).tobytes()), *names), own
+    if issubclass(kind, LISTS):
+        return names, [*own, *thing]
+    if issubclass(kind, Mapping):
+        return names, [*own, *(part for item in thing.items() for part in item)]
+    if issubclass(kind, set | frozenset):
+        plain = frozenset((type(part), part) for part in thing if type(part) in PLAIN)
+        return (plain, *names), [*own, *(part for part in thing if type(part) not in PLAIN)]
+    if issubclass(kind, weakref.ref):
+        return names, [*own, thing()]
+    if issubclass(kind, OPEN) or not _installed(kind.__module__):
+        # of a subclass of a type whose contents Python cannot see, the identity counts too
+        seen = issubclass(kind, OPEN) or all(base.__flags__ & HEAP_TYPE for base in kind.__mro__[:-1])
+        return names if seen else (_Same(thing), *names), own
+    if is_dataclass(kind):
+        return kind, [getattr(thing, f.name, None) for f in fields(kind) if f.compare]
+    return _Same(thing), [v for n, v in zip(names, values) if n == "__wrapped__" or isinstance(v, READ)]
 
-    def of_attributes(self, thing):
-        values = {name: getattr(thing, name) for name in _slots(type(thing)) if hasattr(thing, name)}
-        values |= getattr(thing, "__dict__", {})
-        return tuple((name, self.of(value)) for name, value in values.items())
+
+def _function_parts(function):
+    code, variables = function.__code__, function.__globals__
+    reads, parts = _names(code), [function.__defaults__, function.__kwdefaults__]
+    parts += [_named(_contents(cell), reads) for cell in function.__closure__ or ()]
+    names, values = _attributes(function)
+    read = []
+    if not _installed(variables.get("__name__")):  # functools.wraps changes the function's own __module__
+        read = [(name, _variable(name, variables)) for name in sorted(reads)]
+        read = [(name, _named(value, reads)) for name, value in read if value is not _MISSING]
+    head = types.FunctionType, code, len(parts), *names, *(name for name, _ in read)
+    return head, [*parts, *values, *(value for _, value in read)]
+
+
+def _variable(name, variables):
+    """Return a global variable, or a user's module that a function imports itself."""
+    if name in variables:
+        return variables[name]
+    for full in (name, f"{variables.get('__package__')}.{name}"):
+        if full in sys.modules and not _installed(full):
+            return sys.modules[full]
+    return _MISSING
+
+
+_MISSING = object()
+
+
+def _named(value, names):
+    """Return a user's module as its variables with these names, and everything else as it is."""
+    is_own = isinstance(value, types.ModuleType) and not _installed(value.__name__)
+    return _Named(value, names) if is_own else value
+
+
+def _class_parts(cls):
+    if _installed(cls.__module__):
+        return _Same(cls), []
+    found = [
+        (name, value)
+        for base in cls.__mro__
+        if not _installed(base.__module__)
+        for name, value in vars(base).items()
+        if not _special(name) or isinstance(value, CODE)
+    ]
+    return (_Same(cls), *(name for name, _ in found)), [type(cls), *(value for _, value in found)]
+
+
+def _attributes(thing):
+    """Return the names and the values of an object's own attributes, without running its code."""
+    found = {}
+    for name, slot in _slots(type(thing)):
+        try:
+            found[name] = slot.__get__(thing)
+        except AttributeError:  # not set
+            continue
+    with suppress(AttributeError):
+        found |= object.__getattribute__(thing, "__dict__")
+    return tuple(found), list(found.values())
 
 
 def _contents(cell):
@@ -193,29 +283,34 @@ def _contents(cell):
 
 @lru_cache(maxsize=1024)
 def _slots(cls):
-    """Return the names in the ``__slots__`` of a class and its bases."""
-    slots = [vars(base).get("__slots__", ()) for base in cls.__mro__]
-    names = [name for some in slots for name in ((some,) if isinstance(some, str) else some)]
-    return [name for name in names if not _special(name)]
+    """Return the names and descriptors of the ``__slots__`` of a class and its bases."""
+    bases = [base for base in cls.__mro__ if base.__flags__ & HEAP_TYPE]
+    found = [item for base in bases for item in vars(base).items()]
+    return [(name, slot) for name, slot in found if isinstance(slot, types.MemberDescriptorType)]
 
 
 def _special(name):
-    return name.startswith("__") and name.endswith("__") and name != "__call__"
+    return name.startswith("__") and name.endswith("__")
 
 
 @lru_cache(maxsize=1024)
 def _names(code):
-    """Return all names that code and the code within it read."""
-    return frozenset(code.co_names).union(*(_names(c) for c in code.co_consts if isinstance(c, types.CodeType)))
+    """Return all names that code and the code within it read, and all texts, which may be names for ``getattr``."""
+    texts = (text for text in code.co_consts if isinstance(text, str))
+    inner = (_names(c) for c in code.co_consts if isinstance(c, types.CodeType))
+    return frozenset(code.co_names).union(texts, *inner)
 
 
 @lru_cache(maxsize=1024)
 def _installed(module):
     """Return whether a module belongs to Python or an installed package, whose functions and classes do not change."""
     root = str(module).partition(".")[0]
-    if root in sys.stdlib_module_names and root != "__main__":
-        return True
+    if root in ("__main__", "__mp_main__"):
+        return False
     if root == __name__.partition(".")[0]:
         return True
     path = getattr(sys.modules.get(root), "__file__", None)
-    return path is not None and bool({"site-packages", "dist-packages"} & set(Path(path).parts))
+    if path is None:
+        return root in sys.stdlib_module_names
+    # a user's wave.py hides Python's module of that name
+    return STDLIB in Path(path).parents or bool({"site-packages", "dist-packages"} & set(Path(path).parts))

@@ -22,6 +22,7 @@ from functools import partial
 from typing import NamedTuple
 
 import jax
+import jax.extend.core as jex
 import jax.numpy as jnp
 
 from pinnntk_lib.kernel._contraction import SMALL, Assembled, Features, Products, Rows, assembled
@@ -240,9 +241,11 @@ class Gradients:
     """Gradients by plain automatic differentiation, as features in the same form as those of :class:`Factors`."""
 
     def __init__(self, residual, params, x):
-        shape = jax.eval_shape(residual, params, x).shape
-        self.residual, self.derivative = residual, jax.grad if shape == () else jax.jacrev
-        self.treedef, self.outputs = jax.tree.structure(params), math.prod(shape)
+        # traced now, because the values that the residual reads may change before it is compiled for other shapes
+        with jax.default_matmul_precision("highest"):
+            closed, result = jax.make_jaxpr(residual, return_shape=True)(params, x)
+        self.residual, self.derivative = jex.jaxpr_as_fun(closed), jax.grad if result.shape == () else jax.jacrev
+        self.treedef, self.outputs = jax.tree.structure(params), math.prod(result.shape)
         self.itemsize = max(leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
         self.feature_bytes = self.outputs * sum(map(nbytes, jax.tree.leaves(params)))
         self.bytes_per_point = self.feature_bytes
@@ -250,6 +253,9 @@ class Gradients:
     def __call__(self, leaves, x, together=True):
         params = jax.tree.unflatten(self.treedef, leaves)
         with jax.default_matmul_precision("highest"):
-            gradients = jax.vmap(self.derivative(self.residual), in_axes=(None, 0))(params, x)
+            gradients = jax.vmap(self.derivative(self._at), in_axes=(None, 0))(params, x)
         rows = len(x) * self.outputs
         return {i: Rows(leaf.reshape(rows, -1)) for i, leaf in enumerate(jax.tree.leaves(gradients))}
+
+    def _at(self, params, x):
+        return self.residual(*jax.tree.leaves(params), x)[0]
