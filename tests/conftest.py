@@ -18,7 +18,12 @@ import pinnntk_lib as pn
 ROOT = Path(__file__).parents[1]
 HTML = ROOT / "_build" / "html"
 
-collect_ignore = ["training/killed_program.py", "kernel/sharded_program.py", "typed_program.py"]  # programs, not tests
+collect_ignore = [
+    "training/killed_program.py",
+    "kernel/sharded_program.py",
+    "kernel/memory_program.py",
+    "typed_program.py",
+]  # programs, not tests
 
 # no deadline, because the first example of a shape compiles
 hypothesis.settings.register_profile("default", deadline=None, derandomize=True)
