@@ -29,7 +29,7 @@ def operator(i):
 compute, count = getattr(pn, sys.argv[1]), int(sys.argv[2])
 model = pn.MLP(8, dim=2)
 params, points = model.init(jax.random.key(0)), {"r": jnp.full((3, 2), 0.3)}
-for i in range(-50, 0):  # until all caches are full
+for i in range(-200, 0):  # until all caches are full, JAX's too
     compute(model.apply, params, {"r": operator(i)}, points)
 before = resident()
 for i in range(count):
