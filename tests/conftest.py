@@ -21,7 +21,6 @@ HTML = ROOT / "_build" / "html"
 collect_ignore = [
     "training/killed_program.py",
     "kernel/sharded_program.py",
-    "kernel/memory_program.py",
     "typed_program.py",
 ]  # programs, not tests
 
