@@ -78,9 +78,8 @@ def run(
         record["sessions"].append(spent)
         _write(out, setting, record | _outcome(setting, result) | marks, result)
 
-    if not (
-        out / "record.json"
-    ).exists():  # claims the directory; a resumed run's record stays until there is a new one
+    # This claims the directory. A resumed run's record stays until there is a new one.
+    if not (out / "record.json").exists():
         _write_record(out, record)
     began = time.perf_counter()
     try:

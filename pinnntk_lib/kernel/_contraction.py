@@ -58,13 +58,13 @@ def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.A
     tops, lefts = (
         [min(start, length - side) for start in range(0, length, side)] for length, side in ((n, high), (m, wide))
     )
-    corners = [(i, j) for i in tops for j in (lefts if not same else tops) if not same or j < i]
+    corners = [(i, j) for i in tops for j in lefts if not same or j < i]
 
     def cut(features, start, length):
         return jax.tree.map(lambda f: jax.lax.dynamic_slice_in_dim(f, start, length), features)
 
     def place(matrix, corner):
-        i, j = corner[0], corner[1]
+        i, j = corner
         tile = _tile(cut(a, i, high), cut(b, j, wide), False, (high, wide))
         matrix = jax.lax.dynamic_update_slice(matrix, tile, (i, j))
         return jax.lax.dynamic_update_slice(matrix, tile.T, (j, i)) if same else matrix, None

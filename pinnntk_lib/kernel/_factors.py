@@ -80,9 +80,17 @@ class Factors:
     @property
     def feature_bytes(self) -> int:
         """Bytes that the factors at one point take."""
-        counts = {group: sum(c.m for part in parts for c in part) for group, parts in self.channels.items()}
-        factors = sum(count * sum(self.sides[group]) for group, count in counts.items())
-        return self.itemsize * self.outputs * (factors + sum(self.sides[group][0] for group in self.jacobians))
+        numbers = sum(self.sides[group][0] for group in self.jacobians)
+        for group, parts in self.channels.items():
+            if self._is_assembled_at_once(group):
+                numbers += len(parts) * math.prod(self.sides[group])
+            else:
+                numbers += sum(c.m for part in parts for c in part) * sum(self.sides[group])
+        return self.itemsize * self.outputs * numbers
+
+    def _is_assembled_at_once(self, group):
+        """Return whether a group's Jacobian is so small that it is kept instead of the factors."""
+        return group in self.assembled and math.prod(self.sides[group]) <= SMALL
 
     def __call__(self, leaves: Sequence, x: jax.Array, together: bool = False) -> Features:
         """Compute the gradients of the residuals at points x (n, d), in the form chosen for each part.
@@ -119,12 +127,10 @@ class Factors:
         }
         for group, parts in self.channels.items():
             rows, columns = stacked(parts)
-            if group not in self.assembled:
-                found[group] = Products(rows, columns)
-            elif math.prod(self.sides[group]) > SMALL:
-                found[group] = Assembled(rows, columns)
-            else:
+            if self._is_assembled_at_once(group):
                 found[group] = Rows(assembled(rows, columns))
+            else:
+                found[group] = (Assembled if group in self.assembled else Products)(rows, columns)
         return found
 
 

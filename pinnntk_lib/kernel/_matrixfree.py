@@ -59,10 +59,7 @@ def ntk_vector_product(
         )
     if not jnp.issubdtype(vector.dtype, jnp.floating):
         raise TypeError(f"vector: expected floating-point numbers, got {vector.dtype}")
-    result = product(vector) if vector.ndim == 1 else jnp.stack([product(v) for v in vector.T], axis=1)
-    if not (isinstance(result, jax.core.Tracer) or jnp.isfinite(result).all()):
-        ntk_diagonal(apply, params, conditions, points)  # raises an error that names the condition and the point
-    return result
+    return product(vector) if vector.ndim == 1 else jnp.stack([product(v) for v in vector.T], axis=1)
 
 
 @renamed_keywords(tolerance="rtol")
@@ -115,8 +112,6 @@ def ntk_eigenpairs(
         (n, n), matvec=lambda v: np.asarray(product(jnp.asarray(v, dtype))), dtype=dtype
     )
     start = np.asarray(jax.random.normal(key, (n,), dtype))
-    if not np.isfinite(operator.matvec(start)).all():
-        ntk_diagonal(apply, params, conditions, points)  # raises an error that names the condition and the point
     values, vectors = scipy.sparse.linalg.eigsh(operator, count, which="LA", v0=start, tol=rtol)
     return values[::-1], vectors[:, ::-1]
 
@@ -138,7 +133,10 @@ def _product(apply, params, conditions, points, memory):
         gradient = jax.tree.map(jnp.zeros_like, leaves)
         for (graph, x), part in zip(chunks, parts):
             gradient = jax.tree.map(jnp.add, gradient, _pulled_back(graph, leaves, x, part))
-        return jnp.concatenate([_pushed_forward(graph, leaves, x, gradient) for graph, x in chunks])
+        result = jnp.concatenate([_pushed_forward(graph, leaves, x, gradient) for graph, x in chunks])
+        if not (isinstance(result, jax.core.Tracer) or jnp.isfinite(result).all()):
+            ntk_diagonal(apply, params, conditions, points)  # raises an error that names the condition and the point
+        return result
 
     return product, int(ends[-1]), jnp.result_type(*leaves)
 

@@ -74,7 +74,7 @@ def ntk(
     Raises:
         ValueError, TypeError: if the shape, type, names or values of an argument are wrong, a residual is not a real
             floating-point number, or the gradient of a condition is not finite at a point; the message says which.
-            Finiteness is not checked for a cross kernel or inside ``jit``.
+            Finiteness is not checked inside ``jit``.
 
     Example:
         >>> import jax, pinnntk_lib as pn
@@ -87,7 +87,6 @@ def ntk(
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
     memory = check_count("memory", memory)
     setting, leaves, points = setting_of(apply, params, conditions, points)
-    operators = dict(setting[1])
     others = None if other_points is None else check_other_points(other_points, points)
     plan = plan_of(setting, tuple(len(x) for x in points.values()), method, True)
     rows = tuple((plan.features[name], x) for name, x in points.items())
@@ -99,6 +98,7 @@ def ntk(
     if others is None:
         _check_finite({name: jnp.diagonal(K.matrix)[K.rows(name)] for name in points}, points)
     elif not (isinstance(K.matrix, jax.core.Tracer) or _all_finite(K.matrix)):
+        operators = dict(setting[1])
         for x in (points, others):  # one of these raises an error that names the condition and the point
             ntk_diagonal(apply, params, {name: operators[name] for name in x}, x)
     return K

@@ -73,17 +73,21 @@ def _make_plan(residuals, params, x, sizes, method, whole):
     with jax.default_matmul_precision("highest"):
         graphs = residual_graphs(residuals, params, x)
         found, rows, reasons = reconciled(graphs, len(leaves))
-        order = {key: i for i, key in enumerate(reasons)}
-        found = {name: sorted(parts, key=lambda part: order[part.key]) for name, parts in found.items()}
+        by_key: dict = {key: {} for key in reasons}
+        for name, parts in found.items():
+            for part in parts:
+                by_key[part.key][name] = part
         forms: dict = {}
         groups: dict = {}
         for key, reason in reasons.items():
-            uses = _uses(key, found, graphs, sizes)
+            uses = _uses(by_key[key], graphs, sizes)
             form = Rows if reason else Products
             if method == "auto" and not reason and not _pairs_pay(uses.values(), whole):
                 form, reasons[key] = Assembled, ASSEMBLED
-            alike = form, tuple(uses.items()) if form is not Rows else _small_or_alone(key, found)
+            alike = form, tuple(uses.items()) if form is not Rows else _small_or_alone(key, by_key[key])
             forms[key] = groups.setdefault(alike, len(groups)), form
+        # in the same order in every condition, since the parts of a group are stacked
+        found = {name: [parts[name] for parts in by_key.values() if name in parts] for name in graphs}
         factors = {name: factors_of(graphs[name], parts, forms, rows, leaves, x) for name, parts in found.items()}
     return Plan(factors, _paths(params, reasons))
 
@@ -104,27 +108,24 @@ class _PartUse(NamedTuple):
     dtype: Any
 
 
-def _uses(key, found, graphs, sizes):
-    """Return ``{condition: _PartUse}`` of the conditions that use a part in products."""
+def _uses(parts, graphs, sizes):
+    """Return ``{condition: _PartUse}`` of the conditions that use a part, ``{condition: part}``, in products."""
     uses: dict = {}
-    for name, parts in found.items():
-        for part in parts:
-            if part.key == key and part.uses:
-                graph = graphs[name]
-                channels = 0
-                for use in part.uses:
-                    rows, columns = (math.prod(part.shape[i] for i in side) for side in (use.rows, use.columns))
-                    channels += math.prod(graph.avals[use.other].shape) // columns
-                first = next(iter(uses.values()), None)
-                rows, columns = (first.rows, first.columns) if first else (rows, columns)
-                residuals = sizes[name] * graph.avals[graph.outputs[0]].shape[0]
-                uses[name] = _PartUse(residuals, channels, rows, columns, part.dtype)
+    for name, part in parts.items():
+        channels = 0
+        for use in part.uses:
+            rows, columns = (math.prod(part.shape[i] for i in side) for side in (use.rows, use.columns))
+            channels += math.prod(graphs[name].avals[use.other].shape) // columns
+        if part.uses:
+            first = next(iter(uses.values()), None)
+            rows, columns = (first.rows, first.columns) if first else (rows, columns)
+            residuals = sizes[name] * graphs[name].avals[graphs[name].outputs[0]].shape[0]
+            uses[name] = _PartUse(residuals, channels, rows, columns, part.dtype)
     return uses
 
 
-def _small_or_alone(key, found):
+def _small_or_alone(key, parts):
     """Return what parts have in common whose Jacobians are joined: the conditions, if they are small."""
-    parts = {name: part for name, parts in found.items() for part in parts if part.key == key}
     some = next(iter(parts.values()))
     return key if some.size > SMALL else (tuple(parts), some.dtype)
 

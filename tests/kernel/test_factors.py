@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 
 import pinnntk_lib as pn
 from pinnntk_lib.kernel import trace
+from pinnntk_lib.kernel._plan import plan_of
 from pinnntk_lib.kernel._regroup import regrouped
+from pinnntk_lib.kernel._setting import setting_of
 from pinnntk_lib.kernel._trace import Builder
 
 pytestmark = pytest.mark.usefixtures("compiled_quickly")
@@ -446,3 +448,13 @@ def test_constants_that_are_no_factors():
     for factor in (0.0, jnp.inf, jnp.nan):
         graph = trace(lambda x, k=factor: jnp.sum(x * k) + jnp.sum(x), jnp.ones(3))
         np.testing.assert_array_equal(graph.run([jnp.ones(3)])[0][0], 3 * factor + 3)
+
+
+@pytest.mark.parametrize("width", [12, 60])  # the hidden layer's Jacobian is assembled, or its factors are kept
+def test_bytes_of_the_features(width):
+    """The memory that the chunks are planned with is what the features of a point take."""
+    model = pn.MLP(width, 2, 2)
+    setting, leaves, points = setting_of(model.apply, model.init(jax.random.key(0)), {"r": wave}, {"r": POINTS})
+    features = plan_of(setting, (300,), "auto", True).features["r"]
+    taken = sum(array.nbytes for array in jax.tree.leaves(features(leaves, points["r"])))
+    assert taken == features.feature_bytes * len(POINTS)
