@@ -209,8 +209,8 @@ def _parts(thing, kind):
         return names, [*own, thing()]
     if issubclass(kind, OPEN) or not _installed(kind.__module__):
         # of a subclass of a type whose contents Python cannot see, the identity counts too
-        seen = issubclass(kind, OPEN) or all(base.__flags__ & HEAP_TYPE for base in kind.__mro__[:-1])
-        return names if seen else (_Same(thing), *names), own
+        is_seen = issubclass(kind, OPEN) or not any(map(_opaque, kind.__mro__[:-1]))
+        return names if is_seen else (_Same(thing), *names), own
     if is_dataclass(kind):
         return kind, [getattr(thing, f.name, None) for f in fields(kind) if f.compare]
     return _Same(thing), [v for n, v in zip(names, values) if n == "__wrapped__" or isinstance(v, READ)]
@@ -287,6 +287,11 @@ def _slots(cls):
     bases = [base for base in cls.__mro__ if base.__flags__ & HEAP_TYPE]
     found = [item for base in bases for item in vars(base).items()]
     return [(name, slot) for name, slot in found if isinstance(slot, types.MemberDescriptorType)]
+
+
+def _opaque(cls):
+    """Return whether a class is written in C, as the module ``copyreg`` finds out; its contents cannot be seen."""
+    return not cls.__flags__ & HEAP_TYPE or isinstance(vars(cls).get("__new__"), types.BuiltinFunctionType)
 
 
 def _special(name):
