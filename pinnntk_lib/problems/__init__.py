@@ -18,7 +18,8 @@ from pinnntk_lib.problems._further import (
     Schrodinger1D,
 )
 from pinnntk_lib.problems._paper import Poisson1D, Wave1D
-from pinnntk_lib.problems._problem import Condition, Conditions, Problem, target_values
+from pinnntk_lib.problems._problem import Condition, Conditions, Problem
+from pinnntk_lib.problems._problem import target_values as target_values  # for training, not for users
 from pinnntk_lib.problems._sampling import Minibatches, RandomPoints
 
 __all__ = [
@@ -37,5 +38,4 @@ __all__ = [
     "RandomPoints",
     "Schrodinger1D",
     "Wave1D",
-    "target_values",
 ]
