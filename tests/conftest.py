@@ -21,6 +21,7 @@ HTML = ROOT / "_build" / "html"
 collect_ignore = [
     "training/killed_program.py",
     "kernel/sharded_program.py",
+    "training/sharded_program.py",
     "typed_program.py",
 ]  # programs, not tests
 

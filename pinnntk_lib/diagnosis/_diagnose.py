@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Mapping
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +10,7 @@ import numpy as np
 import optax
 
 from pinnntk_lib._check import check_finite, check_no_class, check_weights, first_not_finite
+from pinnntk_lib._devices import replicated
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.diagnosis._diagnosis import Diagnosis
 from pinnntk_lib.kernel import ntk
@@ -25,6 +27,7 @@ def diagnose(
     weights: Mapping[str, float] | None = None,
     before: Diagnosis | None = None,
     memory: int = 2**30,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Diagnosis:
     """Use the kernel to diagnose why a PINN does not train.
 
@@ -41,6 +44,8 @@ def diagnose(
             if None.
         before: an earlier diagnosis at the same points, to measure how far the kernel has moved since.
         memory: approximate memory budget in bytes for computing the kernel, as in :func:`pinnntk_lib.ntk`.
+        mesh: devices that compute the kernel together, as in :func:`pinnntk_lib.ntk`. The diagnosis itself is made by
+            each process for itself, from the whole kernel.
 
     Raises:
         ValueError, TypeError: if the shape, type, names or values of an argument are wrong, or a residual or its
@@ -56,7 +61,8 @@ def diagnose(
         >>> found.verdict
         'u'
     """
-    K = ntk(apply, params, conditions, points, memory=memory)
+    K = ntk(apply, params, conditions, points, memory=memory, mesh=mesh)
+    K = replace(K, matrix=replicated(K.matrix, mesh))
     if before is not None and (not isinstance(before, Diagnosis) or before.K.sizes != K.sizes):
         raise ValueError(f"before: expected a Diagnosis of the same conditions and points, with sizes {K.sizes}")
     learning_rate, plain = _learning_rate(optimizer, params)

@@ -136,6 +136,12 @@ def diagonal(features: Any, leaves: Sequence, x: jax.Array, memory: int) -> jax.
 
 @compiled(2)
 def _diagonal(features, batch, leaves, x):
+    return diagonal_at(features, batch, leaves, x)
+
+
+def diagonal_at(features: Any, batch: int, leaves: Sequence, x: jax.Array) -> jax.Array:
+    """Compute the diagonal of one condition, for at most ``batch`` points at a time."""
+
     def at(leaves, x):
         return _contraction.diagonal(features(leaves, x), len(x) * features.outputs).reshape(len(x), -1)
 

@@ -14,12 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_count, check_other_points, first_not_finite
+from pinnntk_lib._devices import check_mesh
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._gram import diagonal, gram
 from pinnntk_lib.kernel._plan import plan_of
 from pinnntk_lib.kernel._result import NTK
 from pinnntk_lib.kernel._setting import setting_of
-from pinnntk_lib.kernel._sharded import sharded_gram
+from pinnntk_lib.kernel._sharded import sharded_diagonal, sharded_gram
 from pinnntk_lib.problems import Conditions
 
 METHODS = ("auto", "structured", "jacobian")
@@ -86,6 +87,7 @@ def ntk(
     if method not in METHODS:
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
     memory = check_count("memory", memory)
+    check_mesh(mesh)
     setting, leaves, points = setting_of(apply, params, conditions, points)
     others = None if other_points is None else check_other_points(other_points, points)
     plan = plan_of(setting, tuple(len(x) for x in points.values()), method, True)
@@ -105,7 +107,13 @@ def ntk(
 
 
 def ntk_diagonal(
-    apply: Apply, params: Params, conditions: Conditions, points: Mapping[str, jax.Array], *, memory: int = 2**28
+    apply: Apply,
+    params: Params,
+    conditions: Conditions,
+    points: Mapping[str, jax.Array],
+    *,
+    memory: int = 2**28,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> dict[str, jax.Array]:
     """Compute the diagonal of :func:`ntk` exactly: the squared gradient norm of each condition at each point.
 
@@ -125,9 +133,11 @@ def ntk_diagonal(
         True
     """
     memory = check_count("memory", memory)
+    check_mesh(mesh)
     setting, leaves, points = setting_of(apply, params, conditions, points)
     plan = plan_of(setting, tuple(len(x) for x in points.values()), "auto", False)
-    found = {name: diagonal(plan.features[name], leaves, x, memory) for name, x in points.items()}
+    compute = diagonal if mesh is None else partial(sharded_diagonal, mesh=mesh)
+    found = {name: compute(plan.features[name], leaves, x, memory) for name, x in points.items()}
     _check_finite(found, points)
     return found
 

@@ -1,7 +1,13 @@
-"""The kernel with its rows sharded over several devices."""
+"""The kernel and its diagonal with the points divided among several devices.
+
+Each device computes the features of its own points. For the kernel, these then travel from device to device in a ring,
+and each device contracts what passes with its own: no device ever holds the features of all points, and no features
+are computed twice.
+"""
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,72 +15,113 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from pinnntk_lib._devices import replicated
 from pinnntk_lib._static import compiled
-from pinnntk_lib.kernel import _contraction
-from pinnntk_lib.kernel._gram import Pairs, bytes_per_pair, chunks_of
+from pinnntk_lib.kernel._contraction import block
+from pinnntk_lib.kernel._gram import Pairs, batch_size, bytes_per_pair, diagonal_at
+
+if hasattr(jax, "shard_map"):
+    shard_map, UNCHECKED = jax.shard_map, {"check_vma": False}
+else:  # before JAX 0.6
+    from jax.experimental.shard_map import shard_map
+
+    UNCHECKED = {"check_rep": False}
 
 
 def sharded_gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: int, mesh: Mesh) -> jax.Array:
-    """Return the kernel with its rows sharded over all devices of the mesh; each device holds whole rows."""
-    by_rows, whole = NamedSharding(mesh, P(mesh.axis_names)), NamedSharding(mesh, P())
-    leaves = jax.device_put([np.asarray(leaf) for leaf in leaves], whole)
-    counts = tuple(len(x) * f.outputs for f, x in rows)
-    here = [_features_by(f, by_rows, leaves, jax.device_put(_padded(x, mesh.size), by_rows)) for f, x in rows]
-    features, ys = zip(*(rows if columns is None else columns))
-    chunks, m = chunks_of(features, ys, _columns_at_once(rows, features, memory, mesh.size))
-    shape, dtype = (-(-sum(counts) // mesh.size) * mesh.size, m), jnp.result_type(*leaves)
-    matrix = jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=by_rows)()
-    for chunk in chunks:
-        if columns is None:  # gathered, because recomputing them on every device would not scale
-            everywhere = _gathered(here[chunk.condition], chunk.offset, chunk.rows, whole)
-        else:
-            everywhere = _features_by(chunk.features, whole, leaves, jax.device_put(np.asarray(chunk.x), whole))
-        matrix = _panel_placed(matrix, here, everywhere, chunk.start, counts, chunk.rows, by_rows)
-    finish = jax.jit(_finished, static_argnums=(1, 2), out_shardings=by_rows if sum(counts) == shape[0] else whole)
-    return finish(matrix, sum(counts), columns is None)
+    """Return the kernel with its rows divided among the devices; whole on each if their number cannot be divided."""
+    _check_memory(rows + (columns or rows), memory, mesh.size)
+    features, xs = zip(*rows)
+    others, ys = zip(*columns) if columns else (None, ())
+    return _kernel(features, others, mesh, *replicated((leaves, xs, ys), mesh))
 
 
-def _padded(x, multiple):
-    """Repeat the last point until ``multiple`` divides the number of points; the extra rows are cut off later."""
-    x = np.asarray(x)
-    return np.concatenate([x, np.repeat(x[-1:], -len(x) % multiple, axis=0)])
+def _check_memory(pairs, memory, devices):
+    """Check that the budget holds a device's features, those that pass, and the work on them."""
+    kept = sum(-(-len(x) // devices) * f.feature_bytes for f, x in pairs)
+    needed = kept + max(f.bytes_per_point + bytes_per_pair(f) for f, _ in pairs)
+    if needed > memory:
+        raise ValueError(f"memory: expected at least {needed} bytes per device for these points, got {memory}")
 
 
-def _columns_at_once(rows, features, memory, devices):
-    here = [(f, -(-len(x) // devices)) for f, x in rows]
-    kept = sum(n * f.feature_bytes for f, n in here)
-    column = max(f.bytes_per_point + f.feature_bytes for f in features) + max(n * bytes_per_pair(f) for f, n in here)
-    if kept + column > memory:
-        raise ValueError(f"memory: expected at least {kept + column} bytes per device for these points, got {memory}")
-    return (memory - kept) // column
+@compiled(3)
+def _kernel(features, other_features, mesh, leaves, xs, ys):
+    """Return the kernel between points xs and ys; if there are no ``other_features``, the kernel of xs."""
+    axes, devices = mesh.axis_names, np.arange(mesh.size)
+    rows = [(len(x), f.outputs) for f, x in zip(features, xs)]
+    columns = [(len(y), f.outputs) for f, y in zip(other_features, ys)] if other_features else rows
+
+    def passed_on(what, places):
+        return jax.lax.ppermute(what, axes, [(i, (i + places) % mesh.size) for i in devices])
+
+    def on_device(leaves, xs, ys):
+        here = [f(leaves, x) for f, x in zip(features, xs)]
+        start = [f(leaves, y) for f, y in zip(other_features, ys)] if other_features else here
+
+        def turn(passing, _):
+            blocks = [
+                [block(a, b, False, (n, m)) for b, m in zip(passing, _rows_of_each(columns, mesh.size))]
+                for a, n in zip(here, _rows_of_each(rows, mesh.size))
+            ]
+            return passed_on(passing, 1), jnp.block(blocks)
+
+        # the s-th panel has the columns of the device s places before this one
+        steps = mesh.size if other_features else mesh.size // 2 + 1
+        panels = jax.lax.scan(turn, start, length=steps)[1]
+        if not other_features:  # that device has computed the transpose
+            rest = [passed_on(panels[mesh.size - s].T, s) for s in range(steps, mesh.size)]
+            panels = jnp.concatenate([panels, *(panel[None] for panel in rest)])
+        panels = panels[(jax.lax.axis_index(axes) - devices) % mesh.size]
+        return _joined(panels.swapaxes(1, 2), columns).T
+
+    points = ([_padded(x, mesh) for x in some] for some in (xs, ys))
+    matrix = _on_each(on_device, mesh)(leaves, *points)
+    matrix = _joined(matrix.reshape(mesh.size, -1, matrix.shape[1]), rows)
+    matrix = matrix if other_features else (matrix + matrix.T) / 2
+    is_even = len(matrix) % mesh.size == 0
+    return jax.lax.with_sharding_constraint(matrix, NamedSharding(mesh, P(axes) if is_even else P()))
 
 
-@compiled(2)
-def _features_by(features, sharding, leaves, x):
-    """Compute features whose rows are sharded like the points."""
-    return jax.lax.with_sharding_constraint(features(leaves, x, together=True), sharding)
+def sharded_diagonal(features: Any, leaves: Sequence, x: jax.Array, memory: int, mesh: Mesh) -> jax.Array:
+    """Return the kernel's diagonal at the points x of one condition, whole on every device."""
+    return _diagonal(features, batch_size(features.bytes_per_point, memory), mesh, *replicated((leaves, x), mesh))
 
 
-@partial(jax.jit, static_argnums=(2, 3))
-def _gathered(features, start, rows, whole):
-    some = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, rows), features)
-    return jax.lax.with_sharding_constraint(some, whole)
+@compiled(3)
+def _diagonal(features, batch, mesh, leaves, x):
+    found = _on_each(partial(diagonal_at, features, batch), mesh)(leaves, _padded(x, mesh))
+    return replicated(found[: len(x) * features.outputs], mesh)
 
 
-@partial(jax.jit, static_argnums=(4, 5, 6), donate_argnums=0)
-def _panel_placed(matrix, rows, column, start, counts, width, by_rows):
-    """Compute all rows of one chunk of columns and write them into the matrix."""
+def _on_each(function, mesh):
+    """Return ``(leaves, *points) -> rows``, which runs ``function`` on each device with that device's own points."""
+    by_rows = P(mesh.axis_names)
 
-    def block(row, n):
-        padded = len(next(iter(row.values()))[0]) if row else n
-        return _contraction.block(row, column, False, (padded, width))[:n]
+    def run(leaves, *points):
+        specs = P(), *(by_rows for _ in points)
+        return shard_map(function, mesh=mesh, in_specs=specs, out_specs=by_rows, **UNCHECKED)(leaves, *points)
 
-    panel = jnp.concatenate([block(row, n) for row, n in zip(rows, counts)]).astype(matrix.dtype)
-    panel = jnp.pad(panel, ((0, len(matrix) - len(panel)), (0, 0)))
-    panel = jax.lax.with_sharding_constraint(panel, by_rows)
-    return jax.lax.dynamic_update_slice(matrix, panel, (0, start))
+    return run
 
 
-def _finished(matrix, n, symmetric):
-    matrix = matrix[:n]
-    return (matrix + matrix.T) / 2 if symmetric else matrix
+def _padded(x, mesh):
+    """Repeat the last point until the number of points can be divided by that of the devices."""
+    n = len(x)
+    return replicated(x, mesh)[np.minimum(np.arange(n + -n % mesh.size), n - 1)]
+
+
+def _rows_of_each(sizes, devices):
+    """Return the number of rows that each device has of each condition, from its numbers of points and of outputs."""
+    return [-(-n // devices) * outputs for n, outputs in sizes]
+
+
+def _joined(stack, sizes):
+    """Join the rows of all devices (devices, rows on each, ...), by conditions, without those of padded points.
+
+    ``sizes`` has the number of points and of outputs of each condition.
+    """
+    parts, start = [], 0
+    for (n, outputs), count in zip(sizes, _rows_of_each(sizes, len(stack))):
+        parts.append(stack[:, start : start + count].reshape(-1, *stack.shape[2:])[: n * outputs])
+        start += count
+    return jnp.concatenate(parts)

@@ -58,7 +58,11 @@ class Checkpoints:
         if not isinstance(directory, str | os.PathLike):
             raise TypeError(f"{name}: expected a directory, got {directory!r}")
         self.directory, self._ocp = Path(directory).absolute(), ocp
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=False)
+        me = jax.process_index()  # of several hosts, each reads for itself and the first one writes: nobody waits
+        alone = ocp.options.MultiprocessingOptions(me, {me}, f"process{me}")
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=keep, enable_async_checkpointing=False, create=False, multiprocessing_options=alone
+        )
         try:
             if create:
                 self.directory.mkdir(parents=True, exist_ok=True)
@@ -76,9 +80,14 @@ class Checkpoints:
     def locked(self) -> Iterator[None]:
         """Reserve the directory for one writer until the block ends; the operating system ends it with the process.
 
+        Of several hosts, only the first one is a writer.
+
         Raises:
             CheckpointError: if another writer, in this process or another, has the directory, or it is read-only.
         """
+        if jax.process_index():
+            yield
+            return
         try:
             file = (self.directory / ".lock").open("a")
         except OSError as error:
@@ -94,11 +103,13 @@ class Checkpoints:
     def save(self, step: int, contents: dict[str, Any]) -> None:
         """Save nested dicts of NumPy arrays as the checkpoint of a step, unless that step already has one.
 
+        Of several hosts, only the first one saves.
+
         Raises:
             CheckpointError: if the checkpoint cannot be written, for instance on a full disk. Earlier checkpoints
                 stay intact.
         """
-        if step in self.steps:
+        if jax.process_index() or step in self.steps:
             return
         contents = jax.tree.map(_storable, contents)
         contents = {**contents, "checksum": np.asarray(_checksum(contents), np.uint32)}

@@ -93,7 +93,7 @@ def kernel_gradient_descent(
             return jnp.concatenate([jnp.sqrt(weights[name] / r.size) * r.ravel() for name, r in parts.items()])
 
         residuals, pullback = jax.vjp(scaled, params)
-        K = ntk(view.apply, params, view.operators, view.points, memory=memory)
+        K = ntk(view.apply, params, view.operators, view.points, memory=memory, mesh=view.mesh)
         root = jnp.concatenate([jnp.full(n, jnp.sqrt(weights[name] / n)) for name, n in K.sizes]).astype(K.matrix.dtype)
         A = root[:, None] * K.matrix * root
         mean = jnp.trace(A) / len(A)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import optax
 from tqdm.auto import tqdm
 
 from pinnntk_lib._check import check_conditions, check_count, check_no_class, check_params, first_not_finite
+from pinnntk_lib._devices import check_mesh, replicated
 from pinnntk_lib._static import static
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
@@ -56,6 +58,7 @@ def train(
     checkpoint_every: int = 1000,
     resume: Result | str | Path | None = None,
     progress: bool = True,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> Result:
     """Minimise ``sum_i lambda_i mean_i((L_i u - f_i)^2)`` over the model's parameters.
 
@@ -96,6 +99,10 @@ def train(
             optimiser or other weights, pass ``params=result.params`` instead of ``resume``: this keeps the parameters,
             and begins the step count, the history and the states of optimiser and weighting anew.
         progress: whether to show a progress bar; it appears once the run has taken two seconds.
+        mesh: devices among which each step's points are divided, along all axes of the mesh; the parameters are whole
+            on each device. Results agree with those of one device up to rounding error, and checkpoints can be resumed
+            on another number of devices. On several hosts, every process must make the same call, and the first one
+            writes the checkpoints, to a directory that all of them can read.
 
     Returns:
         The parameters, the history and the snapshots. After Ctrl-C, everything up to that point, with
@@ -124,13 +131,16 @@ def train(
     checkpoint_every = check_count("checkpoint_every", checkpoint_every)
     snapshot_steps = _snapshot_steps(snapshots, steps)
     _check_kinds(optimizer, measure)
+    check_mesh(mesh)
     weighting = as_weighting(weights)
     data, draw = source(problem, points, key)
+    data = replicated(data, mesh)
     start = _start(apply, params, problem, optimizer, weighting, draw(data, 0)[0])
     row = _row_maker(list(problem.conditions), error_measure(apply, start.params, problem, test_points), measure)
-    run = _compiled_run(apply, problem, optimizer, weighting, draw, data)
+    run = _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data)
     with _store(checkpoints, resume) as store:
         before = _before(resume, start, list(problem.conditions), steps)
+        before = replace(before, state=replicated(before.state, mesh))
         log, state = _Log(before, store, checkpoint_every, snapshot_steps), before.state
         with tqdm(total=steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
             try:
@@ -148,7 +158,7 @@ def train(
                         log.record(state, row(state, first))
                     if diverged(last, limit):
                         x, step = draw(data, log.recorded.step)[0], int(reached.step) - 1
-                        raise _divergence(apply, problem, x, step, last, log.result(log.recorded))
+                        raise _divergence(apply, problem, x, mesh, step, last, log.result(log.recorded))
                     if step >= steps:
                         break
                     state = reached
@@ -233,13 +243,13 @@ class _Log:
             error.add_note(str(failed))
 
 
-def _divergence(apply, problem, points, step, last, so_far):
+def _divergence(apply, problem, points, mesh, step, last, so_far):
     """Return the error for a run that diverged at ``step``; its bound uses the kernel at the last recorded step."""
     losses, weights = (dict(zip(problem.conditions, values.tolist())) for values in last)
     if so_far.history:
         weights = {name: values[-1] for name, values in so_far.history["weights"].items()}
     try:
-        bound = float(stable_rate(ntk(apply, so_far.params, problem, points), weights))
+        bound = float(stable_rate(ntk(apply, so_far.params, problem, points, mesh=mesh), weights))
     except ValueError:  # the kernel is not finite
         bound = np.nan
     # NaN ranks above every number: it marks the condition that failed.
@@ -365,10 +375,10 @@ def _before(resume, start, names, steps):
     return before
 
 
-def _compiled_run(apply, problem, optimizer, weighting, draw, data):
+def _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data):
     """Return ``(state, number of steps, loss limit) -> run_steps(...)``."""
     operators = tuple((name, static(operator)) for name, operator in problem.operators.items())
-    return partial(run_steps, static(apply), operators, *map(static, (optimizer, weighting, draw)), data)
+    return partial(run_steps, static(apply), operators, *map(static, (optimizer, weighting, draw)), mesh, data)
 
 
 @contextmanager

@@ -4,22 +4,24 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from pinnntk_lib._devices import divided, replicated
 from pinnntk_lib._static import compiled
 from pinnntk_lib.kernel import residual_graphs, residual_of
 from pinnntk_lib.training._result import TrainState
 from pinnntk_lib.training._weighting import View
 
 
-@compiled(5)
-def run_steps(apply, operators, optimizer, weighting, draw, data, state, length, loss_limit):
+@compiled(6)
+def run_steps(apply, operators, optimizer, weighting, draw, mesh, data, state, length, loss_limit):
     """Run ``length`` steps, stopping early at divergence.
 
-    The model, the operators, the optimiser, the weighting and ``draw`` are :class:`~pinnntk_lib._static.Static`.
+    The model, the operators, the optimiser, the weighting and ``draw`` are :class:`~pinnntk_lib._static.Static`. On a
+    mesh, the points of each step are divided among the devices, and all else is whole on each.
     Returns the final state and two (2, conditions) arrays: the losses and weights before the update of the first step,
     and before that of the last. They are packed into arrays because each further value carried through the loop costs
     a microsecond per step.
     """
-    step = _step(apply, operators, optimizer, weighting, draw, data, state)
+    step = _step(apply, operators, optimizer, weighting, draw, mesh, data, state)
 
     def go_on(carry):
         state, _, last = carry
@@ -32,7 +34,7 @@ def run_steps(apply, operators, optimizer, weighting, draw, data, state, length,
 
     start, stop = state.step, state.step + length
     unseen = jnp.zeros_like(jax.eval_shape(step, state)[1])
-    return jax.lax.while_loop(go_on, advance, (state, unseen, unseen))
+    return replicated(jax.lax.while_loop(go_on, advance, (state, unseen, unseen)), mesh)
 
 
 def diverged(seen, loss_limit):
@@ -40,12 +42,12 @@ def diverged(seen, loss_limit):
     return ~(seen[0].sum() <= loss_limit)
 
 
-def _step(apply, operators, optimizer, weighting, draw, data, state):
+def _step(apply, operators, optimizer, weighting, draw, mesh, data, state):
     """Return ``state -> (next state, (2, conditions) array of the losses and weights before the update)``."""
     names, residuals = [name for name, _ in operators], _residuals(apply, operators, draw, data, state)
 
     def step(state):
-        points, targets = draw(data, state.step)
+        points, targets = divided(draw(data, state.step), mesh)
 
         def residuals_of(params):
             return residuals(params, points, targets)
@@ -53,7 +55,7 @@ def _step(apply, operators, optimizer, weighting, draw, data, state):
         def unweighted(params):
             return {name: jnp.mean(r**2) for name, r in residuals_of(params).items()}
 
-        view = View(state.step, apply, state.params, dict(operators), points, unweighted, residuals_of)
+        view = View(state.step, apply, state.params, dict(operators), points, unweighted, residuals_of, mesh)
         weights, weighting_state = weighting.wrapped.update(state.weighting_state, view)
 
         def loss(params):

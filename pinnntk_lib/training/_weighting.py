@@ -39,6 +39,7 @@ class View(NamedTuple):
         points: the step's points, ``{name: (n, d) array}``.
         losses: ``params -> {name: scalar}``, the step's unweighted losses as a function of the parameters.
         residuals: ``params -> {name: (n, ...) array}``, the residuals whose mean squares are the losses.
+        mesh: the devices among which the points are divided, or None. Pass it on to the kernel's functions.
     """
 
     step: jax.Array
@@ -48,6 +49,7 @@ class View(NamedTuple):
     points: Mapping[str, jax.Array]
     losses: Callable[[Any], dict[str, jax.Array]]
     residuals: Callable[[Any], dict[str, jax.Array]]
+    mesh: jax.sharding.Mesh | None = None
 
 
 class Weighting(Protocol):
@@ -150,7 +152,8 @@ class NTKWeights:
 
     def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         def updated():
-            diagonal = ntk_diagonal(view.apply, view.params, view.operators, state["points"] or view.points)
+            points = state["points"] or view.points
+            diagonal = ntk_diagonal(view.apply, view.params, view.operators, points, mesh=view.mesh)
             reduce = jnp.mean if self.normalize == "mean" else jnp.sum
             traces = {name: reduce(values) for name, values in diagonal.items()}
             new = {name: ratio(sum(traces.values()), trace) for name, trace in traces.items()}

@@ -1,0 +1,95 @@
+"""Checks of training with the points divided among devices.
+
+test_sharded_training.py runs them in separate processes, because JAX fixes the number of devices when it starts.
+
+python sharded_program.py DIRECTORY              8 simulated devices in this process
+python sharded_program.py DIRECTORY ADDRESS N I  4 simulated devices in this process, the I-th of N
+"""
+
+import os
+import sys
+from pathlib import Path
+
+distributed = len(sys.argv) > 2
+os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 if distributed else 8}"
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_platforms", "cpu")
+if distributed:
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+
+import pinnntk_lib as pn
+
+DEVICES = np.array(jax.devices())
+MESH = jax.sharding.Mesh(DEVICES.reshape(2, 4), ("hosts", "devices"))
+PROBLEM, MODEL = pn.problems.Wave1D(), pn.MLP(12, 2, 2, shift=0.5, scale=0.3)
+SIZES = {"u": 10, "ut": 7, "r": 23}  # none can be divided by the number of devices
+PARAMS, POINTS = MODEL.init(jax.random.key(0)), PROBLEM.points(SIZES, jax.random.key(1))
+FRESH, ADAM = pn.RandomPoints(PROBLEM, SIZES), optax.adam(1e-3)
+
+
+def run(points, optimizer, weights=None, steps=20, **options):
+    key = jax.random.key(2)
+    setting = MODEL.apply, PARAMS, PROBLEM, points, optimizer, steps, weights
+    return pn.train(*setting, key=key, log_every=10, progress=False, **options)
+
+
+def difference(a, b):
+    """Return the largest relative difference between the histories of two results."""
+    pairs = zip(jax.tree.leaves(a.history), jax.tree.leaves(b.history), strict=True)
+    return max(np.abs(x / np.where(y == 0, 1, y) - (y != 0)).max() for x, y in pairs)
+
+
+def check(points, optimizer, weights=None, tolerance=1e-12):
+    result = run(points, optimizer, weights, mesh=MESH)
+    found = difference(result, run(points, optimizer, weights))
+    assert found < tolerance, found
+    for leaf in jax.tree.leaves(result.state):
+        assert leaf.sharding.is_fully_replicated
+        assert len(leaf.sharding.device_set) == 8
+
+
+def check_checkpoints(directory):
+    """Stop and go on, on the same devices and on others; the whole run is known from one device."""
+    whole = run(FRESH, ADAM, pn.NTKWeights(every=7))
+    half = run(FRESH, ADAM, pn.NTKWeights(every=7), steps=10, mesh=MESH, checkpoints=directory)
+    some = MESH if distributed else jax.sharding.Mesh(DEVICES[:2], "points")
+    for mesh, resume in ((MESH, half), (some, directory), (None, half), (None, directory)):
+        if not (distributed and mesh is None):
+            found = difference(run(FRESH, ADAM, pn.NTKWeights(every=7), mesh=mesh, resume=resume), whole)
+            assert found < 1e-12, found
+
+
+def check_diagnosis():
+    alone = pn.diagnose(MODEL.apply, PARAMS, PROBLEM, POINTS)
+    shared = pn.diagnose(MODEL.apply, PARAMS, PROBLEM, POINTS, mesh=MESH)
+    assert np.abs(alone.K.matrix - np.asarray(shared.K.matrix)).max() < 1e-13 * np.abs(alone.K.matrix).max()
+    assert shared.verdict == alone.verdict
+
+
+def check_divergence():
+    with pytest.raises(pn.DivergenceError) as alone:
+        run(POINTS, optax.sgd(10.0))
+    with pytest.raises(pn.DivergenceError) as shared:
+        run(POINTS, optax.sgd(10.0), mesh=MESH)
+    assert shared.value.step == alone.value.step
+    assert shared.value.bound == pytest.approx(alone.value.bound)
+
+
+check(POINTS, ADAM)
+# a few steps of damped least squares amplify rounding errors by the condition number of K + mu I, about 1e6 here
+check(POINTS, pn.kernel_gradient_descent(), tolerance=1e-8)
+check_diagnosis()
+check_checkpoints(Path(sys.argv[1]) / "checkpoints")
+check_divergence()
+if not distributed:  # each takes ten seconds to compile
+    check(FRESH, ADAM, pn.NTKWeights(every=7))
+    check(pn.Minibatches(POINTS, 5), ADAM, pn.GradientNormWeights(every=7))
+    check(POINTS, optax.lbfgs(), tolerance=1e-8)  # its line search divides differences of losses
+print("sharded training agrees")
