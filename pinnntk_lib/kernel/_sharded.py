@@ -50,27 +50,29 @@ def _kernel(features, other_features, mesh, leaves, xs, ys):
     axes, devices = mesh.axis_names, np.arange(mesh.size)
     rows = [(len(x), f.outputs) for f, x in zip(features, xs)]
     columns = [(len(y), f.outputs) for f, y in zip(other_features, ys)] if other_features else rows
+    of_rows, of_columns = (_rows_of_each(sizes, mesh.size) for sizes in (rows, columns))
 
     def passed_on(what, places):
         return jax.lax.ppermute(what, axes, [(i, (i + places) % mesh.size) for i in devices])
 
-    def on_device(leaves, xs, ys):
-        here = [f(leaves, x) for f, x in zip(features, xs)]
-        start = [f(leaves, y) for f, y in zip(other_features, ys)] if other_features else here
+    def turns(here, passing, steps):
+        """Return a panel for each step: the kernel of a device's own points and of those that pass."""
 
         def turn(passing, _):
-            blocks = [
-                [block(a, b, False, (n, m)) for b, m in zip(passing, _rows_of_each(columns, mesh.size))]
-                for a, n in zip(here, _rows_of_each(rows, mesh.size))
-            ]
-            return passed_on(passing, 1), jnp.block(blocks)
+            return passed_on(passing, 1), _panel(here, of_rows, passing, of_columns)
 
+        return jax.lax.scan(turn, passing, length=steps)[1]
+
+    def on_device(leaves, xs, ys):
+        here = [f(leaves, x) for f, x in zip(features, xs)]
+        if other_features:
+            panels = turns(here, [f(leaves, y) for f, y in zip(other_features, ys)], mesh.size)
+        else:  # of two devices, one computes what the other transposes
+            half = mesh.size // 2
+            panels = jnp.concatenate([_own_panel(here, of_rows)[None], turns(here, passed_on(here, 1), half)])
+            rest = [passed_on(panels[mesh.size - s].T, s)[None] for s in range(half + 1, mesh.size)]
+            panels = jnp.concatenate([panels, *rest])
         # the s-th panel has the columns of the device s places before this one
-        steps = mesh.size if other_features else mesh.size // 2 + 1
-        panels = jax.lax.scan(turn, start, length=steps)[1]
-        if not other_features:  # that device has computed the transpose
-            rest = [passed_on(panels[mesh.size - s].T, s) for s in range(steps, mesh.size)]
-            panels = jnp.concatenate([panels, *(panel[None] for panel in rest)])
         panels = panels[(jax.lax.axis_index(axes) - devices) % mesh.size]
         return _joined(panels.swapaxes(1, 2), columns).T
 
@@ -80,6 +82,17 @@ def _kernel(features, other_features, mesh, leaves, xs, ys):
     matrix = matrix if other_features else (matrix + matrix.T) / 2
     is_even = len(matrix) % mesh.size == 0
     return jax.lax.with_sharding_constraint(matrix, NamedSharding(mesh, P(axes) if is_even else P()))
+
+
+def _panel(a, rows, b, columns):
+    return jnp.block([[block(f, g, False, (n, m)) for g, m in zip(b, columns)] for f, n in zip(a, rows)])
+
+
+def _own_panel(features, rows):
+    """Return the kernel of a device's own points, from one triangle of its blocks."""
+    count = range(len(rows))
+    blocks = {(i, j): block(features[i], features[j], i == j, (rows[i], rows[j])) for i in count for j in count[i:]}
+    return jnp.block([[blocks[i, j] if i <= j else blocks[j, i].T for j in count] for i in count])
 
 
 def sharded_diagonal(features: Any, leaves: Sequence, x: jax.Array, memory: int, mesh: Mesh) -> jax.Array:

@@ -8,20 +8,21 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_no_class, check_points
+from pinnntk_lib._devices import replicated
 from pinnntk_lib._static import compiled, static
 from pinnntk_lib.problems import Problem, target_values
 
 # ``source`` returns ``data, draw``, where ``draw(data, step) -> (points, targets)`` is static under ``jit``.
 
 
-def source(problem, points, key):
+def source(problem, points, key, mesh=None):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
     check_no_class("points", points, "{name: (n, d) array} or a function key -> points")
     targets = tuple((name, c.target, _outputs(c.operator)) for name, c in problem.conditions.items())
     if not callable(points):
         points = check_points(points, problem.operators)
-        return (points, _values(targets, points)), _same_every_step
+        return replicated((points, _values(targets, points)), mesh), _same_every_step
     if key is None:
         raise ValueError("key: expected a JAX random key, since points is a function, got None")
     try:
@@ -34,7 +35,7 @@ def source(problem, points, key):
                 f"problem.conditions[{name!r}].target: expected a function or a number, since points is a function, "
                 f"got values of shape {target.shape}, which belong to fixed points"
             )
-    return key, _Fresh(points, targets)
+    return replicated(key, mesh), _Fresh(points, targets)
 
 
 def _outputs(operator):

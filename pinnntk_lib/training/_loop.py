@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,19 +20,11 @@ from pinnntk_lib._static import static
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.problems import Problem
-from pinnntk_lib.training._checkpoints import CheckpointError, Checkpoints
+from pinnntk_lib.training._checkpoints import Checkpoints
 from pinnntk_lib.training._data import error_measure, source
 from pinnntk_lib.training._linearized import stable_rate
-from pinnntk_lib.training._result import (
-    DivergenceError,
-    Result,
-    TrainState,
-    checked,
-    columns_of,
-    packed,
-    rows_of,
-    unpacked,
-)
+from pinnntk_lib.training._log import Log
+from pinnntk_lib.training._result import DivergenceError, Result, TrainState, checked, unpacked
 from pinnntk_lib.training._step import diverged, run_steps
 from pinnntk_lib.training._weighting import Weighting, as_weighting
 
@@ -130,21 +122,18 @@ def train(
     steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
     checkpoint_every = check_count("checkpoint_every", checkpoint_every)
     snapshot_steps = _snapshot_steps(snapshots, steps)
-    _check_kinds(optimizer, measure)
-    check_mesh(mesh)
+    _check_kinds(optimizer, measure, mesh)
     weighting = as_weighting(weights)
-    data, draw = source(problem, points, key)
-    data = replicated(data, mesh)
+    data, draw = source(problem, points, key, mesh)
     start = _start(apply, params, problem, optimizer, weighting, draw(data, 0)[0])
     row = _row_maker(list(problem.conditions), error_measure(apply, start.params, problem, test_points), measure)
     run = _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data)
     with _store(checkpoints, resume) as store:
-        before = _before(resume, start, list(problem.conditions), steps)
-        before = replace(before, state=replicated(before.state, mesh))
-        log, state = _Log(before, store, checkpoint_every, snapshot_steps), before.state
+        before = _before(resume, start, list(problem.conditions), steps, mesh)
+        log, state = Log(before, store, checkpoint_every, snapshot_steps), before.state
         with tqdm(total=steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
             try:
-                first = np.asarray(run(state, 1, np.inf)[1])
+                first = run(state, 1, np.inf)[1]
                 if not log.rows:
                     _check_losses(apply, state.params, problem, draw(data, 0)[0], first[0])
                 limit = _loss_limit(log.rows, first[0], draw(data, state.step)[1])
@@ -153,12 +142,11 @@ def train(
                 while True:
                     step, stop = int(state.step), _stop(int(state.step), steps, log_every, snapshot_steps)
                     reached, first, last = run(state, stop - step, limit)
-                    first, last = np.asarray(first), np.asarray(last)
                     if not (log.has(step) or diverged(first, limit)):
                         log.record(state, row(state, first))
                     if diverged(last, limit):
-                        x, step = draw(data, log.recorded.step)[0], int(reached.step) - 1
-                        raise _divergence(apply, problem, x, mesh, step, last, log.result(log.recorded))
+                        x = draw(data, log.recorded.step)[0]
+                        raise _divergence(apply, problem, x, mesh, reached, last, log.result(log.recorded))
                     if step >= steps:
                         break
                     state = reached
@@ -173,78 +161,8 @@ def train(
     return log.result(state)
 
 
-class _Log:
-    """The record of a run so far: the rows of the history, the snapshots, and the checkpoints that hold both.
-
-    Attributes:
-        rows: the history, one dict per row.
-        recorded: the last state whose losses are known not to have diverged.
-    """
-
-    def __init__(self, before: Result, store: Checkpoints | None, checkpoint_every: int, snapshots: list[int]):
-        self.rows = [row for row in rows_of(before.history) if row["step"] < before.state.step]
-        self.recorded = before.state
-        self._store, self._every, self._snapshots = store, checkpoint_every, snapshots
-        self._kept, self._saved = dict(before.snapshots), int(before.state.step)
-
-    def record(self, state: TrainState, row: dict[str, Any]) -> None:
-        """Add a row, and a snapshot or a checkpoint if one is due; the row must have the form of earlier ones."""
-        earlier = self.rows[0] if self.rows else row
-        if set(row) != set(earlier):
-            raise ValueError(f"measure: expected the columns of earlier rows, {[*earlier]}, got {[*row]}")
-        for name in set(row) - {"losses", "weights"}:
-            if np.shape(row[name]) != np.shape(earlier[name]):
-                raise ValueError(
-                    f"measure: expected {name!r} of shape {np.shape(earlier[name])}, as in earlier rows, "
-                    f"got {np.shape(row[name])}"
-                )
-        self.rows.append(row)
-        self.recorded, step = state, row["step"]
-        if step in self._snapshots:
-            self._kept[step] = state.params
-        if step - self._saved >= self._every:
-            self.save(state)
-            self._saved = step
-
-    def has(self, step: int) -> bool:
-        """Return whether there is a row of this step or a later one."""
-        return bool(self.rows) and self.rows[-1]["step"] >= step
-
-    def result(self, state: TrainState, interrupted: bool = False) -> Result:
-        """Return everything recorded so far, as a result that ends in ``state``."""
-        return Result(columns_of(self.rows), state, dict(self._kept), interrupted)
-
-    def save(self, state: TrainState) -> None:
-        """Write a checkpoint, if there is a directory for checkpoints and at least one row."""
-        if self._store is not None and self.rows:
-            try:
-                self._store.save(int(state.step), packed(self.result(state)))
-            except CheckpointError as failed:
-                failed.result = self.result(state)
-                raise
-
-    def interrupted(self, state: TrainState) -> Result:
-        """Save and return everything so far after Ctrl-C, or pass it on if there is nothing yet."""
-        if not self.rows:
-            raise
-        self.save(state)
-        return self.result(state, interrupted=True)
-
-    def rescue(self, error: Exception, state: TrainState) -> None:
-        """Add everything so far to an error that ends the run, as its ``result``, and to the checkpoints."""
-        if not self.rows or hasattr(error, "result"):  # nothing is lost, or the error has it already
-            return
-        with suppress(AttributeError):  # a class with __slots__
-            error.result = self.result(state)  # type: ignore[attr-defined]
-            error.add_note(f"Training stopped at step {state.step}; everything so far is in this error's .result.")
-        try:
-            self.save(state)
-        except CheckpointError as failed:
-            error.add_note(str(failed))
-
-
-def _divergence(apply, problem, points, mesh, step, last, so_far):
-    """Return the error for a run that diverged at ``step``; its bound uses the kernel at the last recorded step."""
+def _divergence(apply, problem, points, mesh, reached, last, so_far):
+    """Return the error for a run that diverged; its bound uses the kernel at the last recorded step."""
     losses, weights = (dict(zip(problem.conditions, values.tolist())) for values in last)
     if so_far.history:
         weights = {name: values[-1] for name, values in so_far.history["weights"].items()}
@@ -254,7 +172,7 @@ def _divergence(apply, problem, points, mesh, step, last, so_far):
         bound = np.nan
     # NaN ranks above every number: it marks the condition that failed.
     condition = max(losses, key=lambda name: (np.isnan(losses[name]), losses[name]))
-    return DivergenceError(step, losses, condition, bound, so_far)
+    return DivergenceError(int(reached.step) - 1, losses, condition, bound, so_far)
 
 
 def _row_maker(names, error, measure):
@@ -333,12 +251,13 @@ def _stop(step, steps, log_every, snapshots):
     return min(step - step % log_every + log_every, max(steps, step + 1), *later)
 
 
-def _check_kinds(optimizer, measure):
+def _check_kinds(optimizer, measure, mesh):
     check_no_class("optimizer", optimizer, "an optax gradient transformation")
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer: expected an optax gradient transformation, got {optimizer!r}")
     if not (measure is None or callable(measure)):
         raise TypeError(f"measure: expected a function params -> {{name: array}}, got {measure!r}")
+    check_mesh(mesh)
 
 
 def _start(apply, params, problem, optimizer, weighting, points):
@@ -358,11 +277,11 @@ def _of_fixed_type(leaf):
     return jax.lax.convert_element_type(leaf, jnp.result_type(leaf))
 
 
-def _before(resume, start, names, steps):
+def _before(resume, start, names, steps, mesh):
     """Return the result to start from: an earlier one, one from a checkpoint, or an empty one at step 0."""
     if resume is None:
-        return Result({}, start)
-    if isinstance(resume, Result):
+        before = Result({}, start)
+    elif isinstance(resume, Result):
         before = checked(resume, start, names)
     elif isinstance(resume, str | os.PathLike):
         before = unpacked(Checkpoints(resume, create=False).restore(), start, names)
@@ -372,13 +291,19 @@ def _before(resume, start, names, steps):
         raise ValueError(
             f"steps: expected at least {before.state.step}, the steps that the resumed run has made, got {steps}"
         )
-    return before
+    return replace(before, state=replicated(before.state, mesh))
 
 
 def _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data):
-    """Return ``(state, number of steps, loss limit) -> run_steps(...)``."""
+    """Return ``(state, number of steps, loss limit) -> (state, first, last)``, as :func:`run_steps` returns them."""
     operators = tuple((name, static(operator)) for name, operator in problem.operators.items())
-    return partial(run_steps, static(apply), operators, *map(static, (optimizer, weighting, draw)), mesh, data)
+    functions = static(apply), operators, *map(static, (optimizer, weighting, draw))
+
+    def run(state, length, loss_limit):
+        state, *seen = run_steps(*functions, mesh, data, state, length, loss_limit)
+        return state, *map(np.asarray, seen)
+
+    return run
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Scaling of the sharded kernel: the same kernel on 1, 2, ... devices of one core each.
+"""Scaling over devices: a kernel, training steps and descent steps on 1, 2, ... devices of one core each.
 
     python tests/benchmarks/devices.py --out book/data/devices.json [--devices 1 2]
 
@@ -12,18 +12,19 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import asdict
 from datetime import date
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from cases import Case
+from cases import TRAINED, Case
 
-CASE = Case("wave", 4, 500, 600)
+KERNEL, EQUATION = Case("wave", 4, 500, 600), TRAINED[0]
+STEPS = {"training step": 20, "descent step": 5}
 
 
-def measure(devices):
+def calls(devices):
+    """Return ``{what: call}``, each call on all devices."""
     import jax
     import numpy as np
     import with_library
@@ -32,18 +33,31 @@ def measure(devices):
 
     # one device needs no mesh, and is faster without one because it uses the kernel's symmetry
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "points") if devices > 1 else None
-    setting = with_library.apply, *with_library.setting(CASE, "float32")
+    setting = with_library.apply, *with_library.setting(KERNEL, "float32")
+    training = EQUATION, "float32", STEPS["training step"]
+    descent = EQUATION, "float32", STEPS["descent step"]
+    return {
+        "kernel": lambda: pn.ntk(*setting, mesh=mesh).matrix,
+        "training step": with_library.training(*training, mesh=mesh),
+        "descent step": with_library.training(*descent, mesh=mesh, optimizer=pn.kernel_gradient_descent()),
+    }, with_library.VERSIONS
 
-    def call():
-        return jax.block_until_ready(pn.ntk(*setting, mesh=mesh).matrix)
 
-    call()
-    seconds = []
-    for _ in range(9):
-        start = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds), with_library.VERSIONS
+def measure(devices):
+    """Return the median seconds of each call, and the versions of the packages."""
+    import jax
+
+    found = {}
+    named, versions = calls(devices)
+    for what, call in named.items():
+        jax.block_until_ready(call())
+        seconds = []
+        for _ in range(9):
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds.append(time.perf_counter() - start)
+        found[what] = statistics.median(seconds) / STEPS.get(what, 1)
+    return found, versions
 
 
 def main(arguments):
@@ -57,15 +71,16 @@ def main(arguments):
         run = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"XLA_FLAGS": flags})
         if run.returncode:
             sys.exit(run.stderr)
-        seconds, versions = json.loads(run.stdout.splitlines()[-1])
-        rows.append({"devices": devices, "seconds": seconds})
-        print(rows[-1], flush=True)
+        found, versions = json.loads(run.stdout.splitlines()[-1])
+        rows += [{"what": what, "devices": devices, "seconds": seconds} for what, seconds in found.items()]
+        print(devices, found, flush=True)
     record = {
         "command": f"python tests/benchmarks/devices.py --devices {' '.join(map(str, arguments.devices))}",
         "date": date.today().isoformat(),
         "machine": machine(),
         "versions": versions,
-        "case": asdict(CASE),
+        "kernel": KERNEL.name,
+        "equation": EQUATION.name,
         "rows": rows,
     }
     Path(arguments.out).write_text(json.dumps(record, indent=1) + "\n")

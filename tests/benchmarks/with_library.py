@@ -38,7 +38,7 @@ def diagonal(case, dtype):
     return lambda: jnp.concatenate(list(pn.ntk_diagonal(apply, params, operators, points).values()))
 
 
-def training(case, dtype, steps=STEPS, *, weights=None):
+def training(case, dtype, steps=STEPS, *, weights=None, optimizer=None, mesh=None):
     params, operators, points = setting(case, dtype)
     targets = TARGETS[case.equation]
     conditions = {
@@ -46,8 +46,8 @@ def training(case, dtype, steps=STEPS, *, weights=None):
         for name, target in targets.items()
     }
     problem = pn.Problem(conditions, (0.0,) * case.dim, (1.0,) * case.dim)
-    run = apply, params, problem, points, optax.adam(1e-3), steps, weights
-    return lambda: pn.train(*run, log_every=steps, progress=False).params
+    run = apply, params, problem, points, optimizer or optax.adam(1e-3), steps, weights
+    return lambda: pn.train(*run, log_every=steps, progress=False, mesh=mesh).params
 
 
 METHODS = {
