@@ -218,6 +218,35 @@ def descent(case, dtype, outputs, steps):
     return lambda: descend(start, points, targets)
 
 
+def plain_descent(case, dtype, steps=STEPS, damping=1e-3):
+    """Take damped Gauss-Newton steps with the whole Jacobian, one attempt each at a constant damping.
+
+    This is less than an optimiser has to do, which adapts its damping and rejects steps.
+    """
+    start, points = jax.tree.map(lambda a: jnp.asarray(a, dtype), case.data())
+    targets = jax.tree.map(lambda a: jnp.asarray(a, dtype), case.targets(case.data()[1]))
+    conditions = {name: nested(terms) for name, terms in case.conditions.items()}
+    flat, unravel = ravel_pytree(start)
+
+    def rows(flat, name):
+        """Return the residuals of a condition, scaled so that their squares sum to the loss, and their Jacobian."""
+
+        def residual(flat, x, target):
+            return conditions[name](partial(apply, unravel(flat)), x) - target
+
+        both = jax.vmap(jax.value_and_grad(residual), (None, 0, 0))(flat, points[name], targets[name])
+        return jax.tree.map(lambda a: a / jnp.sqrt(len(a)), both)
+
+    def step(_, flat):
+        r, J = map(jnp.concatenate, zip(*(rows(flat, name) for name in targets)))
+        K = J @ J.T
+        mu = damping * jnp.trace(K) / len(K)
+        return flat - J.T @ jax.scipy.linalg.solve(K + mu * jnp.eye(len(K), dtype=dtype), r, assume_a="pos")
+
+    descend = jax.jit(lambda flat: jax.lax.fori_loop(0, steps, step, flat))
+    return lambda: descend(flat)
+
+
 def loss(case, flat):
     """Return the loss at parameters that were flattened layer by layer, weights before biases."""
     layers, points = case.data()
@@ -234,6 +263,7 @@ METHODS = {
     "jaxpi diagonal": jaxpi_diagonal,
     "plain": training,
     "channels": training_by_channels,
+    "plain descent": plain_descent,
     "jet": partial(training, operator=partial(by_second_derivatives, second=_sum_by_jet)),
 }
 VERSIONS = {"jax": jax.__version__, "optax": optax.__version__}
