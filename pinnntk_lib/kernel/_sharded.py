@@ -21,11 +21,11 @@ from pinnntk_lib.kernel._contraction import block
 from pinnntk_lib.kernel._gram import Pairs, batch_size, bytes_per_pair, diagonal_at
 
 if hasattr(jax, "shard_map"):
-    shard_map, UNCHECKED = jax.shard_map, {"check_vma": False}
+    shard_map: Any = partial(jax.shard_map, check_vma=False)
 else:  # before JAX 0.6
-    from jax.experimental.shard_map import shard_map
+    from jax.experimental.shard_map import shard_map as former
 
-    UNCHECKED = {"check_rep": False}
+    shard_map = partial(former, check_rep=False)
 
 
 def sharded_gram(leaves: Sequence, rows: Pairs, columns: Pairs | None, memory: int, mesh: Mesh) -> jax.Array:
@@ -112,7 +112,7 @@ def _on_each(function, mesh):
 
     def run(leaves, *points):
         specs = P(), *(by_rows for _ in points)
-        return shard_map(function, mesh=mesh, in_specs=specs, out_specs=by_rows, **UNCHECKED)(leaves, *points)
+        return shard_map(function, mesh=mesh, in_specs=specs, out_specs=by_rows)(leaves, *points)
 
     return run
 
