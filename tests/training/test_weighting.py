@@ -124,7 +124,7 @@ def test_gradient_norms(poisson, wave):
         old = {
             name: jnp.asarray(weight) for name, weight in {"r": 1.0, "u": 3.0, "ut": 0.5}.items() if name in gradients
         }
-        weights = weights_at(setup, pn.GradientNormWeights(), step=20, state=old)
+        weights = weights_at(setup, pn.GradientNormWeights(), step=20, state={"weights": old})
         for name, gradient in gradients.items():
             new = np.abs(gradients["r"]).max() / np.abs(old[name] * gradient).mean()
             expected = 0.9 * old[name] + 0.1 * new
