@@ -17,9 +17,9 @@ def check_mesh(mesh: Any) -> None:
 
 
 def replicated(tree: Tree, mesh: Mesh | None) -> Tree:
-    """Return a pytree whose arrays are whole on every device of the mesh; without a mesh, or traced, as they are.
+    """Return a pytree whose arrays are whole on every device of the mesh; without a mesh, as they are.
 
-    On several hosts, every process must pass the same values.
+    Traced arrays are constrained to be so. On several hosts, every process must pass the same values.
     """
     return tree if mesh is None else jax.tree.map(lambda leaf: _replicated(leaf, NamedSharding(mesh, P())), tree)
 

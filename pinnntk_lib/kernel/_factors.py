@@ -92,14 +92,12 @@ class Factors:
         """Return whether a group's Jacobian is so small that it is kept instead of the factors."""
         return group in self.assembled and math.prod(self.sides[group]) <= SMALL
 
-    def __call__(self, leaves: Sequence, x: jax.Array, together: bool = False) -> Features:
+    def __call__(self, leaves: Sequence, x: jax.Array) -> Features:
         """Compute the gradients of the residuals at points x (n, d), in the form chosen for each part.
 
-        Unless ``together``, as many points at a time as the cache can hold.
+        Computes as many points at a time as the cache can hold.
         """
-        return mapped(
-            jax.vmap(self._at_point, in_axes=(None, 0)), leaves, x, len(x) if together else self.points_at_once
-        )
+        return mapped(jax.vmap(self._at_point, in_axes=(None, 0)), leaves, x, self.points_at_once)
 
     @property
     def points_at_once(self) -> int:
@@ -256,7 +254,7 @@ class Gradients:
         self.feature_bytes = self.outputs * sum(map(nbytes, jax.tree.leaves(params)))
         self.bytes_per_point = self.feature_bytes
 
-    def __call__(self, leaves, x, together=True):
+    def __call__(self, leaves, x):
         params = jax.tree.unflatten(self.treedef, leaves)
         with jax.default_matmul_precision("highest"):
             gradients = jax.vmap(self.derivative(self._at), in_axes=(None, 0))(params, x)

@@ -52,31 +52,26 @@ class _Chunk(NamedTuple):
     """Some points of one condition.
 
     Attributes:
-        condition: number of the condition.
         features: features of the condition.
         x: the points.
         start: first row of the chunk in the kernel.
-        offset: first row of the chunk in the condition's features.
         rows: number of rows.
     """
 
-    condition: int
     features: Any
     x: jax.Array
     start: int
-    offset: int
     rows: int
 
 
-def chunks_of(features, xs, at_once):
+def _chunks_of(features, xs, at_once):
     """Return ``([_Chunk], number of rows)``; the chunks of a condition have nearly equal sizes."""
     chunks, row = [], 0
-    for i, (f, x) in enumerate(zip(features, xs)):
+    for f, x in zip(features, xs):
         size = math.ceil(len(x) / math.ceil(len(x) / at_once))
         for start in range(0, len(x), size):
             part = x[start : start + size]
-            offset = start * f.outputs
-            chunks.append(_Chunk(i, f, part, row + offset, offset, len(part) * f.outputs))
+            chunks.append(_Chunk(f, part, row + start * f.outputs, len(part) * f.outputs))
         row += len(x) * f.outputs
     return chunks, row
 
@@ -87,8 +82,8 @@ def _in_chunks(features, other_features, at_once, keep, leaves, xs, ys):
     If ``keep``, the features of each chunk are computed once and kept. Otherwise only those of two chunks exist at a
     time.
     """
-    rows, n = chunks_of(features, xs, at_once)
-    columns, m = (rows, n) if ys is None else chunks_of(other_features, ys, at_once)
+    rows, n = _chunks_of(features, xs, at_once)
+    columns, m = (rows, n) if ys is None else _chunks_of(other_features, ys, at_once)
     kept = {}
 
     def features_of(chunk):

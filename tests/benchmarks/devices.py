@@ -24,7 +24,7 @@ STEPS = {"training step": 20, "descent step": 5}
 
 
 def calls(devices):
-    """Return ``{what: call}``, each call on all devices."""
+    """Return ``{what: call}``, each call on all devices, and the versions of the packages."""
     import jax
     import numpy as np
     import with_library
@@ -34,12 +34,13 @@ def calls(devices):
     # one device needs no mesh, and is faster without one because it uses the kernel's symmetry
     mesh = jax.sharding.Mesh(np.array(jax.devices()), "points") if devices > 1 else None
     setting = with_library.apply, *with_library.setting(KERNEL, "float32")
-    training = EQUATION, "float32", STEPS["training step"]
-    descent = EQUATION, "float32", STEPS["descent step"]
+    trained = {"training step": "library", "descent step": "kernel descent"}
     return {
         "kernel": lambda: pn.ntk(*setting, mesh=mesh).matrix,
-        "training step": with_library.training(*training, mesh=mesh),
-        "descent step": with_library.training(*descent, mesh=mesh, optimizer=pn.kernel_gradient_descent()),
+        **{
+            what: with_library.METHODS[method](EQUATION, "float32", STEPS[what], mesh=mesh)
+            for what, method in trained.items()
+        },
     }, with_library.VERSIONS
 
 
@@ -48,8 +49,8 @@ def measure(devices):
     import jax
 
     found = {}
-    named, versions = calls(devices)
-    for what, call in named.items():
+    methods, versions = calls(devices)
+    for what, call in methods.items():
         jax.block_until_ready(call())
         seconds = []
         for _ in range(9):

@@ -128,10 +128,9 @@ def training_errors(optimizer, steps):
 
 
 def turns(tasks, rounds=5, least=0.1):
-    """Return ``{name: seconds}`` of calls that take turns, and ``{name: seconds}`` of the first calls.
+    """Time calls that take turns; return their median seconds, the seconds of the first calls, and errors, by name.
 
-    ``tasks`` is ``{name: (make, context)}``, where ``make()`` returns the call. Calls that fail are left out, and their
-    errors returned.
+    ``tasks`` is ``{name: (make, context)}``, where ``make()`` returns the call. A call that fails has an error only.
     """
     calls, first, failed = {}, {}, {}
     for name, (make, context) in tasks.items():

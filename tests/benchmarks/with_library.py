@@ -57,8 +57,6 @@ METHODS = {
     "ntk_diagonal": diagonal,
     "library": training,
     "adaptive": partial(training, weights=pn.NTKWeights(every=100)),
-    "kernel descent": lambda case, dtype, steps=STEPS: training(
-        case, dtype, steps, optimizer=pn.kernel_gradient_descent()
-    ),
+    "kernel descent": partial(training, optimizer=pn.kernel_gradient_descent()),
 }
 VERSIONS = with_jax.VERSIONS | {"pinnntk_lib": pn.__version__}

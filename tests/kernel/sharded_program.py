@@ -6,23 +6,21 @@ python sharded_program.py              8 simulated devices in this process
 python sharded_program.py ADDRESS N I  4 simulated devices in this process, the I-th of N
 """
 
-import os
 import sys
-
-distributed = len(sys.argv) > 1
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 if distributed else 8}"
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_platforms", "cpu")
-if distributed:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
-
 import pinnntk_lib as pn
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from simulated_devices import simulated_devices
+
+distributed = len(sys.argv) > 1
+devices = simulated_devices(*sys.argv[1:])
 
 
 def check(problem, model, sizes, method, mesh, memory, other=None):
@@ -44,8 +42,6 @@ def check(problem, model, sizes, method, mesh, memory, other=None):
         assert (K == K.T).all()
 
 
-devices = np.array(jax.devices())
-assert len(devices) == 8
 line, grid = jax.sharding.Mesh(devices, "p"), jax.sharding.Mesh(devices.reshape(2, 4), ("hosts", "devices"))
 wave, poisson = pn.problems.Wave1D(), pn.problems.Poisson1D()
 deep, wide = pn.MLP(12, 2, 2, shift=0.5, scale=0.3), pn.MLP(30)

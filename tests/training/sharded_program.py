@@ -6,27 +6,22 @@ python sharded_program.py DIRECTORY              8 simulated devices in this pro
 python sharded_program.py DIRECTORY ADDRESS N I  4 simulated devices in this process, the I-th of N
 """
 
-import os
 import sys
 from pathlib import Path
-
-distributed = len(sys.argv) > 2
-os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={4 if distributed else 8}"
 
 import jax
 import numpy as np
 import optax
 import pytest
 
-jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_platforms", "cpu")
-if distributed:
-    jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    jax.distributed.initialize(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
-
 import pinnntk_lib as pn
 
-DEVICES = np.array(jax.devices())
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from simulated_devices import simulated_devices
+
+DISTRIBUTED = len(sys.argv) > 2
+DEVICES = simulated_devices(*sys.argv[2:])
 MESH = jax.sharding.Mesh(DEVICES.reshape(2, 4), ("hosts", "devices"))
 PROBLEM, MODEL = pn.problems.Wave1D(), pn.MLP(12, 2, 2, shift=0.5, scale=0.3)
 SIZES = {"u": 10, "ut": 7, "r": 23}  # none can be divided by the number of devices
@@ -59,9 +54,9 @@ def check_checkpoints(directory):
     """Stop and go on, on the same devices and on others; the whole run is known from one device."""
     whole = run(FRESH, ADAM, pn.NTKWeights(every=7))
     half = run(FRESH, ADAM, pn.NTKWeights(every=7), steps=10, mesh=MESH, checkpoints=directory)
-    some = MESH if distributed else jax.sharding.Mesh(DEVICES[:2], "points")
+    some = MESH if DISTRIBUTED else jax.sharding.Mesh(DEVICES[:2], "points")
     for mesh, resume in ((MESH, half), (some, directory), (None, half), (None, directory)):
-        if not (distributed and mesh is None):
+        if not (DISTRIBUTED and mesh is None):
             found = difference(run(FRESH, ADAM, pn.NTKWeights(every=7), mesh=mesh, resume=resume), whole)
             assert found < 1e-12, found
 
@@ -88,7 +83,7 @@ check(POINTS, pn.kernel_gradient_descent(), tolerance=1e-8)
 check_diagnosis()
 check_checkpoints(Path(sys.argv[1]) / "checkpoints")
 check_divergence()
-if not distributed:  # each takes ten seconds to compile
+if not DISTRIBUTED:  # each takes ten seconds to compile
     check(FRESH, ADAM, pn.NTKWeights(every=7))
     check(pn.Minibatches(POINTS, 5), ADAM, pn.GradientNormWeights(every=7))
     check(POINTS, optax.lbfgs(), tolerance=1e-8)  # its line search divides differences of losses
