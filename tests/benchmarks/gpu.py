@@ -42,7 +42,6 @@ from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -63,14 +62,17 @@ from pinnntk_lib.kernel._plan import plan_of
 
 METHODS = with_jax.METHODS | with_library.METHODS
 VERSIONS = dict(with_library.VERSIONS)
-if find_spec("folx"):
+ABSENT = {}
+try:
     import with_folx
-
+except ImportError as error:
+    ABSENT["folx"] = str(error)
+else:
     METHODS |= with_folx.METHODS
     VERSIONS |= with_folx.VERSIONS
 
 # The parts' shares of the time. "other precision" adds rows to the kernel and the diagonal.
-SHARES = {"correctness": 2, "costs": 2, "kernel and diagonal": 4, "training": 2, "descent": 2, "other precision": 2}
+SHARES = {"correctness": 2, "costs": 3, "kernel and diagonal": 4, "training": 2, "descent": 2, "other precision": 2}
 PARTS = ("correctness", "costs", "kernel", "diagonal", "training", "descent")
 BOTH = "float32", "float64"
 DEFAULT = ", JAX's default"  # marks a method at JAX's default precision
@@ -128,7 +130,7 @@ class Task(NamedTuple):
     what: str
     jobs: dict[Any, Callable[[], Any]]
     rows: Callable[[dict[Any, Any]], list[dict]]
-    alone: bool = False  # its jobs run one after the other, and no others beside them
+    alone: tuple = ()  # the jobs that run with none beside them, before all others
 
 
 class Failed(str):
@@ -150,6 +152,11 @@ def split(results):
     return found, {"failed": failed} if failed else {}
 
 
+def both_failed(*entries):
+    failed = {name: error for entry in entries for name, error in entry.get("failed", {}).items()}
+    return {"failed": failed} if failed else {}
+
+
 def at(precision):
     """Return a context. Code is compiled anew for each precision, so calls need the same one as their first."""
     return jax.default_matmul_precision(precision) if precision else nullcontext()
@@ -165,8 +172,8 @@ def correctness(sizes):
         ("100 steps of Adam", optax.adam(1e-3), sizes.steps["100 steps of Adam"]),
         ("10 steps of kernel descent", pn.kernel_gradient_descent(), 10),
     ):
-        devices = {"here": jax.devices()[0], "on the CPU": jax.devices("cpu")[0]}
-        jobs = {name: partial(losses, device, optimizer, steps) for name, device in devices.items()}
+        platforms = {"here": None, "on the CPU": "cpu"}
+        jobs = {name: partial(losses, platform, optimizer, steps) for name, platform in platforms.items()}
         yield Task("correctness", f"{what}, float64, against the CPU", jobs, partial(training_errors, what))
 
 
@@ -197,9 +204,9 @@ def kernel_errors(case):
     return Task("correctness", case.name, jobs, lambda results: [row(results, dtype) for dtype in BOTH])
 
 
-def losses(device, optimizer, steps):
+def losses(platform, optimizer, steps):
     problem, model = pn.problems.Poisson1D(a=2), pn.MLP(50)
-    with jax.default_device(device):
+    with jax.default_device(jax.devices(platform)[0]):
         params, points = model.init(jax.random.key(0)), problem.points(50)
         run = model.apply, params, problem, points, optimizer, steps
         return pn.train(*run, log_every=steps // 10, progress=False).history["losses"]
@@ -225,7 +232,7 @@ def device_costs(sizes):
         yield Task("costs", dtype, jobs, partial(fitted, sizes.fitted, dtype))
     for name, values, case in sizes.swept:
         measure = partial(swept, name, values, case)
-        yield Task("costs", f"{name}, {case.name}, float32", {}, lambda _, measure=measure: [measure()], alone=True)
+        yield Task("costs", f"{name}, {case.name}, float32", {}, lambda _, measure=measure: [measure()])
 
 
 def fitted(sizes, dtype, results):
@@ -246,14 +253,14 @@ def fitted(sizes, dtype, results):
 def swept(name, values, case):
     """Return a row with the seconds of a kernel for several values of one of the library's costs, and the fastest."""
     usual, platform = _costs.costs(), jax.default_backend()
-    present, calls = _costs.COSTS.get(platform), {}
+    present, lowered = _costs.COSTS.get(platform), {}
+    params, operators, points = with_library.setting(case, "float32")
 
-    def program(value):
+    def lower(value):
         _costs.COSTS[platform] = usual._replace(**{name: value})
         forget()
-        params, operators, points = with_library.setting(case, "float32")
         kernel = jax.jit(lambda params, points: pn.ntk(with_library.apply, params, operators, points).matrix)
-        return partial(kernel.lower(params, points).compile(), params, points)
+        return kernel.lower(params, points)
 
     def forget():  # what was traced with other costs
         plan_of.cache_clear()
@@ -261,18 +268,20 @@ def swept(name, values, case):
 
     try:
         for value in values:
-            calls[value] = attempt(partial(program, value))
+            lowered[str(value)] = attempt(partial(lower, value))
     finally:
         if present:
             _costs.COSTS[platform] = present
         else:
             del _costs.COSTS[platform]
         forget()
-    programs, failed = split(calls)
-    seconds, more = turns({value: (call, None) for value, call in programs.items()})
-    fastest = min(seconds, key=seconds.get, default=None)
-    row = {"what": f"{name}, {case.name}, float32", "present": getattr(usual, name), "fastest": fastest}
-    return row | {"seconds": seconds} | (failed or more)
+    with ThreadPoolExecutor(BATCH) as pool:
+        compiled = pool.map(lambda found: attempt(lambda: found.compile()), lowered.values())
+        programs, failed = split(dict(zip(lowered, compiled)))
+    seconds, more = turns({value: (partial(call, params, points), None) for value, call in programs.items()})
+    fastest = min(seconds, key=seconds.get, default="none")
+    row = {"what": f"{name}, {case.name}, float32", "present": str(getattr(usual, name)), "fastest": fastest}
+    return row | {"seconds": seconds} | both_failed(failed, more)
 
 
 # ---------------------------------------------------------------- time
@@ -297,7 +306,7 @@ def turns(calls):
         if name not in failed:
             found = attempt(partial(turn, *calls[name]))
             if isinstance(found, Failed):
-                failed[str(name)] = found
+                failed[name] = found
             else:
                 times[name].append(found)
     medians = {name: statistics.median(found) for name, found in times.items() if name not in failed}
@@ -307,6 +316,7 @@ def turns(calls):
 def race(part, case, dtype, methods, defaults, alone=False, steps=1):
     """Return a task with the seconds of methods, the library's first, at equal precision, and of some by default."""
     contestants = {name: (name, "highest", steps) for name in methods if name in METHODS}
+    timed = tuple(contestants) if alone else ()
     if dtype == "float32":
         contestants |= {name + DEFAULT: (name, None, steps) for name in defaults if name in METHODS}
     if steps > 1:
@@ -325,8 +335,8 @@ def race(part, case, dtype, methods, defaults, alone=False, steps=1):
         seconds, more = turns({name: call for name, (call, _, _) in found.items()})
         row = {"what": case.name, "case": asdict(case), "dtype": dtype}
         row["seconds"] = {name: value / steps for name, value in seconds.items() if not name.endswith(ONE)}
-        if alone:
-            row["first"] = {name: first for name, (_, first, _) in found.items() if not name.endswith(ONE)}
+        if timed:
+            row["first"] = {name: found[name][1] for name in timed if name in found}
         if steps > 1:
             both = [name for name in seconds if name + ONE in seconds]
             row["further"] = {name: (seconds[name] - seconds[name + ONE]) / (steps - 1) for name in both}
@@ -337,9 +347,9 @@ def race(part, case, dtype, methods, defaults, alone=False, steps=1):
                 for name, (_, _, result) in found.items()
                 if name != methods[0]
             }
-        return [row | ({"failed": failed.get("failed", {}) | more.get("failed", {})} if failed or more else {})]
+        return [row | both_failed(failed, more)]
 
-    return Task(part, f"{case.name}, {dtype}", {k: partial(first, *v) for k, v in contestants.items()}, rows, alone)
+    return Task(part, f"{case.name}, {dtype}", {k: partial(first, *v) for k, v in contestants.items()}, rows, timed)
 
 
 def kernel(case, dtype, alone=False):
@@ -412,7 +422,7 @@ class Record:
             "driver": driver(),
             "cpu_cores": os.cpu_count(),
             "versions": VERSIONS,
-            "absent": {} if "folx" in VERSIONS else {"folx": "folx is not installed"},
+            "absent": ABSENT,
             "earlier": [],
             "parts": {},
             "left_out": [],
@@ -430,6 +440,8 @@ class Record:
             self.contents["left_out"] = [what for what in old["left_out"] if what.partition(":")[0] in others]
             made = {name: old[name] for name in ("command", "date", "seconds")} | {"parts": list(old["parts"])}
             self.contents["earlier"] = [*old.get("earlier", []), made]
+        elif others:
+            print("the earlier record is of another device or of other versions: its parts are not kept", flush=True)
 
     @property
     def seconds(self):
@@ -462,14 +474,11 @@ def driver():
 
 
 def batches(tasks):
-    """Yield lists of tasks whose jobs can run beside one another."""
+    """Yield lists of tasks whose jobs run beside one another."""
     batch = []
     for task in tasks:
-        if batch and (task.alone or sum(len(other.jobs) for other in batch) >= BATCH):
-            yield batch
-            batch = []
         batch.append(task)
-        if task.alone:
+        if sum(len(task.jobs) for task in batch) >= BATCH:
             yield batch
             batch = []
     if batch:
@@ -477,9 +486,13 @@ def batches(tasks):
 
 
 def measure(batch, record):
-    with ThreadPoolExecutor(1 if batch[0].alone else BATCH) as pool:
-        waiting = [{key: pool.submit(attempt, job) for key, job in task.jobs.items()} for task in batch]
-        results = [{key: job.result() for key, job in jobs.items()} for jobs in waiting]
+    alone = [{key: attempt(task.jobs[key]) for key in task.alone} for task in batch]
+    with ThreadPoolExecutor(BATCH) as pool:
+        others = [
+            {key: pool.submit(attempt, job) for key, job in task.jobs.items() if key not in task.alone}
+            for task in batch
+        ]
+    results = [done | {key: job.result() for key, job in jobs.items()} for done, jobs in zip(alone, others)]
     for task in batch:
         rows = attempt(partial(task.rows, results.pop(0)))
         record.add(task.part, [{"what": task.what, "failed": rows}] if isinstance(rows, Failed) else rows)
