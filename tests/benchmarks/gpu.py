@@ -166,8 +166,6 @@ def at(precision):
 
 
 def correctness(sizes):
-    for case in sizes.checked:
-        yield kernel_errors(case)
     for what, optimizer, steps in (
         ("100 steps of Adam", optax.adam(1e-3), sizes.steps["100 steps of Adam"]),
         ("10 steps of kernel descent", pn.kernel_gradient_descent(), 10),
@@ -175,6 +173,8 @@ def correctness(sizes):
         platforms = {"here": None, "on the CPU": "cpu"}
         jobs = {name: partial(losses, platform, optimizer, steps) for name, platform in platforms.items()}
         yield Task("correctness", f"{what}, float64, against the CPU", jobs, partial(training_errors, what))
+    for case in sizes.checked:
+        yield kernel_errors(case)
 
 
 def kernel_errors(case):
