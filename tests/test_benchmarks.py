@@ -1,6 +1,8 @@
 """All methods in the benchmarks compute the same result; their time and memory are not tested."""
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -97,3 +99,63 @@ def test_the_recorded_run_is_of_these_cases(modules):
         np.testing.assert_allclose(sums, sums[-1], rtol=1e-4)
     for sweep in cases.SWEEPS.values():
         assert all((case, method) in found for case in sweep for method in run.SWEPT)
+
+
+def run_gpu(*options):
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), *map(str, options)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def check_errors(record):
+    """Check the library's errors in float32 and float64, and in training, in a record of gpu.py."""
+    bounds = {"float32": 1e-5, "float64": 1e-12, "against the CPU": 1e-8}
+    for row in record["parts"]["correctness"]:
+        bound = bounds[row["what"].rpartition(", ")[2]]
+        errors = {name: value for name, value in row.items() if name not in ("what", "bound") and "vmap" not in name}
+        assert len(errors) >= 2
+        assert all(error < bound for error in errors.values()), row
+
+
+def test_without_a_gpu_there_is_no_record(tmp_path):
+    done = run_gpu("--out", tmp_path / "gpu.json")
+    assert done.returncode == 2
+    assert done.stderr.startswith("gpu.py: no GPU here")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_the_gpu_script_measures_every_part(tmp_path):
+    """Tiny sizes on the CPU, without a failure; a second run replaces the parts that are asked for, and no others."""
+    file = tmp_path / "gpu.json"
+    assert run_gpu("--anywhere", "--quick", "--out", file).returncode == 0
+    record = json.loads(file.read_text())
+    parts = record["parts"]
+    assert list(parts) == ["correctness", "costs", "kernel", "diagonal", "training", "descent"]
+    assert record["platform"] == "cpu"
+    assert record["left_out"] == []
+    assert not any("failed" in row for rows in parts.values() for row in rows)
+    check_errors(record)
+    for part, ours in (("kernel", "auto"), ("diagonal", "ntk_diagonal"), ("training", "library")):
+        assert {row["dtype"] for row in parts[part]} == {"float32", "float64"}
+        for row in parts[part]:
+            assert row["seconds"].keys() > {ours}
+            assert all(value > 0 for value in row["seconds"].values())
+            assert all(value < 1e-5 for value in row.get("difference", {}).values())
+            assert any("default" in name for name in row["seconds"]) == (row["dtype"] == "float32")
+
+    # with no time at all, everything is left out
+    assert run_gpu("--anywhere", "--quick", "--out", file, "--parts", "descent", "--seconds", 0).returncode == 0
+    again = json.loads(file.read_text())
+    assert again["parts"] == {name: rows for name, rows in parts.items() if name != "descent"}
+    assert {what.partition(":")[0] for what in again["left_out"]} == {"descent"}
+    assert again["earlier"][0]["command"] == record["command"]
+
+
+def test_the_library_was_exact_on_the_recorded_gpu():
+    file = BENCHMARKS.parents[1] / "book/data/gpu.json"
+    if not file.exists():
+        pytest.skip("no run on a GPU is recorded")
+    record = json.loads(file.read_text())
+    assert record["platform"] == "gpu"
+    check_errors(record)

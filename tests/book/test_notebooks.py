@@ -17,6 +17,7 @@ NOTEBOOKS = sorted(BOOK.glob("*.ipynb"))
 sys.path[:0] = [str(BOOK), str(BOOK / "_ext")]
 import colab  # noqa: E402 -- its folder is not a package
 import execute  # noqa: E402
+import status  # noqa: E402
 from book_setup import made_by  # noqa: E402
 
 
@@ -32,6 +33,13 @@ def code_cells(path):
 def test_every_cell_was_executed_in_order(path):
     # nbval skips a cell without an execution count
     assert [cell.execution_count for cell in code_cells(path)] == list(range(1, len(code_cells(path)) + 1))
+
+
+@pytest.mark.parametrize("rows", [status.executions, status.recorded_runs])
+def test_every_record_says_what_the_page_of_runs_tabulates(rows):
+    header, *found = rows(BOOK)
+    assert len(found) > 9
+    assert all(len(row) == len(header) and all(row) for row in found)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
