@@ -16,6 +16,7 @@ import numpy as np
 from pinnntk_lib.kernel._collapse import collapse
 from pinnntk_lib.kernel._graph import Graph, Node, hashable
 from pinnntk_lib.kernel._regroup import regrouped
+from pinnntk_lib.kernel._scaling import rescaled
 
 # Calls that only group equations and are replaced by their bodies. Custom derivative rules are not among them.
 INLINED = ("pjit", "jit", "closed_call", "core_call", "call", "remat", "remat2", "checkpoint")
@@ -26,12 +27,14 @@ SMALL = 4096  # constants of up to this many elements are compared by value
 def trace(f: Callable[..., Any], *args: Any) -> Graph:
     """Return the graph of ``f`` for arguments of these shapes.
 
-    Equal equations are merged, sums are taken earlier or regrouped if that saves matrix products, and equations that
-    no output needs are dropped. The graph's results differ from those of ``f`` only by rounding error.
+    Equal equations are merged, sums are taken earlier or regrouped if that saves matrix products, large arrays are
+    scaled once, and equations that no output needs are dropped. The graph's results differ from those of ``f`` only
+    by rounding error.
 
     Args:
         f: any function that JAX can trace.
-        args: pytrees of arrays or ``jax.ShapeDtypeStruct``.
+        args: pytrees of arrays or ``jax.ShapeDtypeStruct``. The last is a point, one of many; the others are the same
+            for all points.
     """
     closed = jax.make_jaxpr(f)(*args)
     builder = Builder()
@@ -40,7 +43,8 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     graph = builder.graph.pruned()
     collapse(builder)
     shorter = regrouped(builder).pruned()
-    return shorter if _multiplications(shorter) < _multiplications(graph) else graph
+    graph = shorter if _multiplications(shorter) < _multiplications(graph) else graph
+    return rescaled(graph, Builder(), len(jax.tree.leaves(args[-1])))
 
 
 class Builder:

@@ -375,7 +375,9 @@ def products(operator, depth=3, dim=2):
     )
     # the vectors that are multiplied by a layer's weights, one by one or together
     multiplied = [node for node in graph.nodes if node.name == "dot_general"]
-    sizes = [np.prod(graph.avals[node.outputs[0]].shape) // graph.avals[node.inputs[0]].shape[0] for node in multiplied]
+    leaves = graph.inputs[:-1]
+    rows = [next(graph.avals[v].shape[0] for v in node.inputs if v in leaves) for node in multiplied]
+    sizes = [np.prod(graph.avals[node.outputs[0]].shape) // n for node, n in zip(multiplied, rows)]
     return [sum(sizes), graph]
 
 
