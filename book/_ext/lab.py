@@ -9,6 +9,16 @@ from pathlib import Path
 
 VENDOR = Path("book/vendor")
 LAB = Path("book/_static/lab")
+TRAINING = (
+    "activations",
+    "network",
+    "line",
+    "problems",
+    "random",
+    "kernel",
+    "descent",
+    "session",
+)
 LICENCES = (
     "// With uPlot and ml-matrix, under the MIT licence: see ../uplot/LICENSE "
     "and ../ml-matrix/LICENSE."
@@ -22,16 +32,17 @@ def plain(module: Path) -> str:
     return re.sub(r"^export ", "", text, flags=re.MULTILINE)
 
 
+def modules(root: Path, *names: str) -> str:
+    """Return several modules as part of a longer script."""
+    return "\n".join(plain(root / LAB / f"{name}.mjs") for name in names)
+
+
 def training(root: Path) -> str:
     """Return the modules that train, and the library they use. They need no browser."""
     library = (root / VENDOR / "ml-matrix/matrix.umd.js").read_text("utf-8")
     library = re.sub(r"^//# sourceMappingURL.*$", "", library, flags=re.M)
-    modules = [
-        plain(root / LAB / f"{name}.mjs")
-        for name in ("pinn", "random", "session")
-    ]
     names = "const { EigenvalueDecomposition } = globalThis.mlMatrix;"
-    return "\n".join([library, names, *modules])
+    return "\n".join([library, names, modules(root, *TRAINING)])
 
 
 def script(root: Path) -> str:
