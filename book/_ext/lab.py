@@ -19,9 +19,17 @@ TRAINING = (
     "descent",
     "session",
 )
-LICENCES = (
-    "// With uPlot and ml-matrix, under the MIT licence: see ../uplot/LICENSE "
-    "and ../ml-matrix/LICENSE."
+PAGE = (
+    "problems",
+    "settings",
+    "python",
+    "figures",
+    "stage",
+    "form",
+    "lab",
+)
+LICENCE = (
+    "// With ml-matrix, under the MIT licence: see ../ml-matrix/LICENSE."
 )
 
 
@@ -47,11 +55,10 @@ def training(root: Path) -> str:
 
 def script(root: Path) -> str:
     """Return the script of the whole lab."""
-    worker = training(root) + plain(root / LAB / "worker.mjs")
-    plots = (root / VENDOR / "uplot/uPlot.iife.min.js").read_text("utf-8")
-    lab = plain(root / LAB / "lab.mjs")
-    body = f"{plots}\nconst WORKER = {json.dumps(worker)};\n{lab}"
-    return f'{LICENCES}\n(() => {{\n"use strict";\n{body}}})();\n'
+    worker = training(root) + modules(root, "theatre", "worker")
+    page = modules(root, *PAGE)
+    body = f"const WORKER = {json.dumps(worker)};\n{page}"
+    return f'{LICENCE}\n(() => {{\n"use strict";\n{body}}})();\n'
 
 
 def write(app, config):
@@ -63,14 +70,12 @@ def write(app, config):
     config.exclude_patterns += [
         "lab/*.mjs",
         "ml-matrix/*.js",
-        "uplot/*.js",
     ]
 
 
 def load(app, page, template, context, doctree):
     if "pn-lab" in context.get("body", ""):
         app.add_js_file("lab/lab.js", loading_method="defer")
-        app.add_css_file("uplot/uPlot.min.css")
         app.add_css_file("lab/lab.css")
 
 

@@ -1,6 +1,7 @@
 """The lab computes the same numbers as the library, and its page is usable."""
 
 import json
+import re
 import shutil
 import subprocess
 from functools import cache
@@ -162,6 +163,11 @@ def step(page):
     return int(page.locator(".pn-lab dd").first.inner_text().replace(",", ""))
 
 
+def shown(page, *names):
+    """Return the values that stand beside sliders."""
+    return [page.locator(f".pn-lab label:has([name={name}]) b").inner_text() for name in names]
+
+
 def status(page):
     return page.locator(".pn-lab [role=status]").inner_text()
 
@@ -212,20 +218,31 @@ def test_an_address_is_an_experiment(visit):
     again = visit(page.url.partition("/book/")[2].join(("book/", "")))
     assert again.get_by_label("width").get_attribute("aria-valuetext") == "500"
     assert again.locator("[name=scheme]").input_value() == "ntk"
-    assert again.locator(".pn-lab label b").all_inner_texts()[:3] == ["4", "500", "1.3e-5"]
+    assert shown(again, "a", "width", "rate") == ["4", "500", "1.3e-5"]
     # invalid values are ignored
-    broken = visit(f"{PAGE}?a=99&width=ten&rate=-1&scheme=magic&seed=3")
-    assert broken.locator(".pn-lab label b").all_inner_texts()[:3] == ["4", "100", "1.0e-5"]
+    broken = visit(f"{PAGE}?a=99&width=ten&rate=-1&scheme=magic&seed=3&equation=toString&fourier=")
+    assert shown(broken, "a", "width", "rate", "fourier") == ["4", "100", "1.0e-5", "off"]
     assert broken.get_by_label("seed").input_value() == "3"
+    # an equation brings its own sliders
+    page.locator("[name=equation]").select_option("burgers")
+    page.get_by_label("viscosity").press("Home")
+    assert "equation=burgers" in page.url
+    assert "nu=0.01" in page.url
 
 
 @pytest.mark.browser
 def test_divergence_is_said_with_its_bound(visit):
     page = visit(PAGE)
     press(page, "It diverges")
-    until(page, lambda: "diverged at step 4" in status(page))
-    assert "stable below 7.6e-3" in status(page)
+    until(page, lambda: "diverged at step 4" in status(page) and "stable below 7.6e-3" in status(page))
     assert "too large: stable below 7.6e-3" in page.locator(".pn-lab-bound").inner_text()
+    # the run cannot go on: another one begins, and with a smaller rate it trains
+    press(page, "Start again")
+    until(page, lambda: "diverged at step 4" in status(page))
+    page.get_by_label("learning rate").press("Home")
+    press(page, "Start")
+    until(page, lambda: step(page) > 100)
+    assert status(page) == "Training."
     press(page, "Algorithm 1")
     until(page, lambda: step(page) > 100)
     assert status(page) == "Training."
@@ -242,24 +259,174 @@ def test_the_bound_of_a_divergence_is_not_measured_in_it(visit):
         press(page, "One step")
         until(page, lambda n=n: step(page) == n)
     press(page, "One step")
-    until(page, lambda: "diverged at step 4" in status(page))
-    assert "stable below 7.6e-3" in status(page)
+    until(page, lambda: "diverged at step 4" in status(page) and "stable below 7.6e-3" in status(page))
 
 
 @pytest.mark.browser
 def test_a_story_ends_as_the_chapters_say(visit):
     """With Algorithm 1 at a learning rate of 8e-5, seed 0 reaches an error below 1e-2 long before step 40,000."""
-    page = visit(f"{PAGE}?scheme=ntk&rate=8e-5")
+    page = visit(f"{PAGE}?scheme=ntk&rate=8e-5&until=5000")
     press(page, "Start")
-    until(page, lambda: step(page) > 5_000)
-    press(page, "Pause")
-    until(page, lambda: status(page) == "Paused.")
+    until(page, lambda: "Paused at step 5,000" in status(page))
+    assert step(page) == 5_000
     page.wait_for_timeout(300)
     error = float(page.locator(".pn-lab dd").nth(2).inner_text())
     assert error < 1e-2
     described = page.locator(".pn-lab [role=img]").evaluate_all("all => all.map(e => e.ariaLabel)")
     assert len(described) == 4
     assert f"relative error {page.locator('.pn-lab dd').nth(2).inner_text()}" in described[0]
+    # it pauses once, and the reader may go on
+    press(page, "Start")
+    until(page, lambda: step(page) > 5_000)
+
+
+def cards(page):
+    """Return what the modes' cards say: ``[(rank, percentage left, percentage by theory)]``."""
+    said = page.locator(".pn-lab-stage button:enabled").evaluate_all("all => all.map(e => e.ariaLabel)")
+    found = [
+        re.fullmatch(r"Mode (\d+), .*: left ([\d.e+-]+) %(?:, theory ([\d.e+-]+) %)?. Excite.", text) for text in said
+    ]
+    return [tuple(float(number or "nan") for number in match.groups()) for match in found]
+
+
+@pytest.mark.browser
+def test_modes_drain_as_theory_says_and_can_be_excited(visit):
+    """A wide network at a small rate follows the kernel of step 0; a mode that is pressed fills up again."""
+    page = visit(f"{PAGE}?a=1&width=500&rate=3e-5&until=2000")
+    until(page, lambda: len(cards(page)) == 12)
+    before = cards(page)
+    assert [rank for rank, *_ in before] == sorted(rank for rank, *_ in before)
+    for _, left, theory in before:
+        assert left == theory
+    press(page, "Start")
+    until(page, lambda: "Paused at step 2,000" in status(page))
+    page.wait_for_timeout(1000)
+    after = cards(page)
+    drained = [(b[1], a[1], a[2]) for b, a in zip(before, after) if a[2] < 0.5 * b[2] and a[2] > 1]
+    assert drained
+    for at_start, left, theory in drained:
+        assert left < at_start
+        np.testing.assert_allclose(left, theory, rtol=0.3)
+    page.locator(".pn-lab-stage button").first.focus()
+    page.keyboard.press("Enter")
+    until(page, lambda: cards(page)[0][1] > 10 * after[0][1])
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("equation", ["heat", "advection", "wave", "helmholtz", "burgers", "layer", "own"])
+def test_every_equation_trains_and_shows_its_modes(visit, equation):
+    page = visit(PAGE)
+    page.locator("[name=equation]").select_option(equation)
+    until(page, lambda: step(page) == 0 and len(cards(page)) == 12)
+    press(page, "Start")
+    until(page, lambda: step(page) > 20)
+    assert status(page) == "Training."
+    for optimizer in ("kernel", "sgd"):
+        page.locator("[name=optimizer]").select_option(optimizer)
+        reached = step(page)
+        until(page, lambda reached=reached: step(page) > reached + 1)
+        assert status(page) == "Training."
+
+
+@pytest.mark.browser
+def test_idle_pictures_show_the_start(visit):
+    """Before training, every picture has something drawn in it, among it the theory's losses."""
+    page = visit(PAGE)
+    until(page, lambda: len(cards(page)) == 12)
+    for view in ("Modes", "Eigenvalues", "Weights"):
+        press(page, view)
+        page.wait_for_timeout(1500)
+        inked = page.locator(".pn-lab [role=img] canvas").evaluate_all(
+            """all => all.filter(canvas => canvas.clientWidth).map(canvas => {
+                const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+                let coloured = 0;
+                for (let i = 0; i < data.length; i += 4) coloured += data[i + 3] > 200 && data[i] !== data[i + 2];
+                return coloured;
+            })"""
+        )
+        assert len(inked) == (2 if view == "Modes" else 3)
+        assert min(inked) > 20
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_all_is_on_one_screen(visit, scheme):
+    page = visit(PAGE, viewport={"width": 1280, "height": 800}, color_scheme=scheme)
+    until(page, lambda: len(cards(page)) == 12)
+    for part in (
+        ".pn-lab-controls",
+        "[name=fourier]",
+        "[name=start]",
+        *(f"div[data-part={p}]" for p in ("solution", "losses", "modes")),
+    ):
+        box = page.locator(f".pn-lab {part}").bounding_box()
+        assert box["y"] >= 0
+        assert box["y"] + box["height"] <= 800
+        assert box["x"] + box["width"] <= 1280
+
+
+@pytest.mark.browser
+def test_on_a_phone_the_parts_are_tabs(visit):
+    page = visit(PAGE, viewport={"width": 390, "height": 844})
+    until(page, lambda: len(cards(page)) == 12)
+    parts = {
+        name: page.locator(f".pn-lab div[data-part={name.lower()}]")
+        for name in ("Settings", "Solution", "Losses", "Modes")
+    }
+    for name in parts:
+        press(page, name)
+        assert [other for other, part in parts.items() if part.is_visible()] == [name]
+        box = parts[name].bounding_box()
+        assert box["y"] + box["height"] <= 844
+
+
+@pytest.mark.browser
+def test_the_program_is_copied(visit):
+    page = visit(f"{PAGE}?equation=heat&optimizer=kernel&until=7&seed=5")
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    press(page, "Copy as Python")
+    until(page, lambda: "Copied" in status(page))
+    text = page.evaluate("navigator.clipboard.readText()")
+    for line in (
+        "pn.problems.Heat1D(diffusivity=0.1, k=1)",
+        "jax.random.key(5)",
+        "steps=7",
+        "pn.kernel_gradient_descent()",
+    ):
+        assert line in text
+
+
+@pytest.mark.browser
+def test_teaching_shows_pictures_alone(visit):
+    page = visit(PAGE, viewport={"width": 1280, "height": 800})
+    until(page, lambda: len(cards(page)) == 12)
+    press(page, "Teach")
+    assert "teach=1" in page.url
+    assert page.locator(".pn-lab").bounding_box() == {"x": 0, "y": 0, "width": 1280, "height": 800}
+    assert (
+        not page.locator(".pn-lab-controls, .pn-lab figcaption, .pn-lab dl, .pn-lab small")
+        .locator("visible=true")
+        .count()
+    )
+    press(page, "Start")
+    page.wait_for_timeout(500)
+    page.keyboard.press("Escape")
+    assert page.locator(".pn-lab-controls").is_visible()
+
+
+@pytest.mark.browser
+def test_nothing_moves_while_the_page_loads_and_trains(visit):
+    for width in (1280, 390):
+        page = visit(PAGE, viewport={"width": width, "height": 844})
+        press(page, "Start")
+        until(page, lambda page=page: step(page) > 100)
+        shifts = page.evaluate("""() => new Promise(done => {
+            let total = 0;
+            new PerformanceObserver(list => list.getEntries().forEach(entry => (total += entry.value)))
+                .observe({ type: 'layout-shift', buffered: true });
+            setTimeout(() => done(total), 500);
+        })""")
+        assert shifts == 0
 
 
 @pytest.mark.browser

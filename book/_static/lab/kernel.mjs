@@ -3,7 +3,6 @@
 import { EigenvalueDecomposition } from "ml-matrix";
 
 const ROUNDING = 1e-14; // of the largest diagonal entry: what is left below it is noise
-const RANK = 192; // at most so many modes are computed
 
 /** The Jacobian, one row a residual: {rows, owner: the condition of each, counts: residuals of each condition}. */
 export function jacobian(model) {
@@ -46,15 +45,16 @@ export function scales({ owner, counts }, weights) {
   return owner.map((index) => Math.sqrt((2 * weights[index]) / counts[index]));
 }
 
-/** Eigenvalues, largest first, and eigenvectors of S K S, for the residuals chosen. A Cholesky factorisation that takes
- * the largest pivots first stops at rounding error, after a few dozen columns: L^T L has the eigenvalues of L L^T. */
-export function eigenpairs({ rows }, scale, chosen = rows.map((_, i) => i)) {
+/** Eigenvalues, largest first, and eigenvectors of S K S, for the residuals chosen, at most `most` of them. A Cholesky
+ * factorisation that takes the largest pivots first stops at rounding error, after a few dozen columns: L^T L has the
+ * eigenvalues of L L^T. */
+export function eigenpairs({ rows }, scale, most = Infinity, chosen = rows.map((_, i) => i)) {
   const n = chosen.length;
   const A = chosen.map((i) => rows[i].map((v) => scale[i] * v));
   const left = Float64Array.from(A, (row) => dot(row, row));
   const floor = ROUNDING * Math.max(...left);
   const columns = [];
-  for (let rank = 0; rank < Math.min(n, RANK); rank++) {
+  for (let rank = 0; rank < Math.min(n, most); rank++) {
     const pivot = left.indexOf(Math.max(...left));
     if (!(left[pivot] > floor)) break;
     const root = Math.sqrt(left[pivot]);
@@ -62,20 +62,24 @@ export function eigenpairs({ rows }, scale, chosen = rows.map((_, i) => i)) {
     for (let i = 0; i < n; i++) {
       if (left[i] === 0) continue; // a former pivot
       let entry = dot(A[i], A[pivot]);
-      for (const earlier of columns) entry -= earlier[i] * earlier[pivot];
+      for (let k = 0; k < columns.length; k++) entry -= columns[k][i] * columns[k][pivot];
       column[i] = entry / root;
     }
     for (let i = 0; i < n; i++) left[i] = i === pivot ? 0 : Math.max(left[i] - column[i] ** 2, 0);
     columns.push(column);
   }
   if (!columns.length) return { values: [], vectors: [] };
-  const gram = columns.map((a) => columns.map((b) => dot(a, b)));
+  const gram = columns.map((a, i) => columns.map((b, j) => (j <= i ? dot(a, b) : 0)));
+  gram.forEach((row, i) => row.forEach((v, j) => (gram[j][i] = i > j ? v : gram[j][i])));
   const found = new EigenvalueDecomposition(gram, { assumeSymmetric: true });
   const order = found.realEigenvalues.map((value, i) => [value, i]).sort((a, b) => b[0] - a[0]);
   const V = found.eigenvectorMatrix;
   const vectors = order.map(([value, j]) => {
     const vector = new Float64Array(n);
-    columns.forEach((column, k) => column.forEach((c, i) => (vector[i] += c * V.get(k, j))));
+    columns.forEach((column, k) => {
+      const c = V.get(k, j);
+      for (let i = 0; i < n; i++) vector[i] += c * column[i];
+    });
     const size = Math.sqrt(dot(vector, vector)) || 1;
     return vector.map((v) => v / size);
   });
@@ -87,7 +91,7 @@ export function spectra(J) {
   const one = J.rows.map(() => 1);
   return J.counts.map((_, index) => {
     const own = J.owner.flatMap((of, i) => (of === index ? [i] : []));
-    return eigenpairs(J, one, own).values;
+    return eigenpairs(J, one, Infinity, own).values;
   });
 }
 

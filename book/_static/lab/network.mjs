@@ -6,14 +6,14 @@
 // coefficients C, of u, u_0, u_1, u_00 and u_11. The derivatives of w s(a . x + b) are powers of a times derivatives of
 // s, so that no general library is needed, which would take a hundred times as long for a step of this size.
 
-import { ACTIVATIONS } from "./activations.mjs";
+import { ACTIVATIONS, tanh } from "./activations.mjs";
 
 const VALUE = Float64Array.of(1, 0, 0, 0, 0);
 
 class Layer {
   constructor(params, { width, inputs, activation, shift, scale }) {
     const array = () => new Float64Array(width);
-    Object.assign(this, { params, width, inputs, shift, scale });
+    Object.assign(this, { params, width, inputs, activation, shift, scale });
     this.fill = ACTIVATIONS[activation];
     this.root = Math.sqrt(width);
     // where b0, W1 and b1 begin
@@ -23,10 +23,15 @@ class Layer {
     this.bias = 0; // the coefficient of u in the last combination: the derivative by b1
   }
 
+  /** The combination with the coefficients at C[p] of the network at the point that begins at x[o]. */
+  at(x, o, C, p) {
+    this.activate(x, o);
+    return this.combine(C, p);
+  }
+
   /** The network's value at the point that begins at x[o]. */
   value(x, o) {
-    this.activate(x, o);
-    return this.combine(VALUE, 0);
+    return this.at(x, o, VALUE, 0);
   }
 
   outputWeights() {
@@ -102,6 +107,40 @@ export class Plain extends Layer {
       }
     this.bias = C0;
     return sum + C0 * this.params[this.b1];
+  }
+
+  /** `activate` and `combine` in one, which for two inputs and tanh takes two thirds of the time. */
+  at(x, o, C, p) {
+    if (this.inputs === 1 || this.activation !== "tanh") {
+      this.activate(x, o);
+      return this.combine(C, p);
+    }
+    const { params, width, w, w1, a, a1, h, g, e, e1, v, shift, scale, b0 } = this;
+    const z = (this.z = (x[o] - shift[0]) / scale[0]);
+    const z1 = (this.z1 = (x[o + 1] - shift[1]) / scale[1]);
+    const C0 = C[p];
+    const C1 = C[p + 1];
+    const C2 = C[p + 2];
+    const C3 = C[p + 3];
+    const C4 = C[p + 4];
+    let sum = 0;
+    for (let k = 0; k < width; k++) {
+      const t = tanh(w[k] * z + w1[k] * z1 + params[b0 + k]);
+      const t1 = 1 - t * t;
+      const t2 = -2 * t * t1;
+      const q = C3 * a[k];
+      const q1 = C4 * a1[k];
+      const p1 = C1 * a[k] + C2 * a1[k];
+      const p2 = q * a[k] + q1 * a1[k];
+      const value = C0 * t + p1 * t1 + p2 * t2;
+      h[k] = value;
+      g[k] = C0 * t1 + p1 * t2 + p2 * t1 * (4 - 6 * t1);
+      e[k] = C1 * t1 + 2 * q * t2;
+      e1[k] = C2 * t1 + 2 * q1 * t2;
+      sum += v[k] * value;
+    }
+    this.bias = C0;
+    return sum + C0 * params[this.b1];
   }
 
   /** Adds c times the gradient of the last combination to the array `to`. */

@@ -17,12 +17,14 @@ const ends = { drop: ["u"], p: [0, 1, -1], q: [1, 0, 0], lift: zero };
 const wave = (k, size = 1) => (x) => [size * sin(k * x), size * k * cos(k * x), -size * k * k * sin(k * x)];
 const sum = (f, g) => (x) => f(x).map((v, i) => v + g(x)[i]);
 
-/** {name: {label, formula, dim, coordinates, lower, upper, coefficients: {name: [start, from, to, step, label]}, rates,
+/** {name: {label, formula, dim, coordinates, lower, upper, rate: of gradient descent,
+ * coefficients: {name: [start, from, to, step, label]},
  * build}}; `build` takes the coefficients and returns exact, conditions and what a hard boundary is. */
 export const EQUATIONS = {
   poisson: {
     label: "Poisson",
     formula: "u″ = f",
+    rate: 1e-5,
     dim: 1,
     coefficients: { a: [4, 1, 8, 1, "half-waves a"] },
     build({ a }) {
@@ -37,6 +39,7 @@ export const EQUATIONS = {
   layer: {
     label: "Boundary layer",
     formula: "ε u″ + u′ = 1",
+    rate: 1e-2,
     dim: 1,
     coefficients: { eps: [0.05, 0.01, 1, 0.01, "ε"] },
     build({ eps }) {
@@ -50,6 +53,7 @@ export const EQUATIONS = {
   own: {
     label: "Your own",
     formula: "p u″ + q u′ + s u = f",
+    rate: 1e-5,
     dim: 1,
     coefficients: {
       a: [4, 1, 8, 1, "half-waves a"],
@@ -72,6 +76,7 @@ export const EQUATIONS = {
   heat: {
     label: "Heat",
     formula: "uₜ = D uₓₓ",
+    rate: 1e-2,
     dim: 2,
     coordinates: ["t", "x"],
     coefficients: { D: [0.1, 0.01, 1, 0.01, "diffusivity D"], k: [1, 1, 6, 1, "half-waves k"] },
@@ -87,6 +92,7 @@ export const EQUATIONS = {
   advection: {
     label: "Advection",
     formula: "uₜ + c uₓ = 0",
+    rate: 1e-3,
     dim: 2,
     coordinates: ["t", "x"],
     upper: [1, 2 * PI],
@@ -107,6 +113,7 @@ export const EQUATIONS = {
   wave: {
     label: "Wave",
     formula: "uₜₜ = 4 uₓₓ",
+    rate: 1e-4,
     dim: 2,
     coordinates: ["t", "x"],
     coefficients: {},
@@ -126,6 +133,7 @@ export const EQUATIONS = {
   helmholtz: {
     label: "Helmholtz",
     formula: "Δu + u = q",
+    rate: 1e-4,
     dim: 2,
     coordinates: ["x", "y"],
     lower: [-1, -1],
@@ -146,6 +154,7 @@ export const EQUATIONS = {
   burgers: {
     label: "Burgers",
     formula: "uₜ + u uₓ = ν uₓₓ",
+    rate: 1e-2,
     dim: 2,
     coordinates: ["t", "x"],
     lower: [0, -1],

@@ -35,6 +35,7 @@ export class Model {
    * its gradient to `to`. */
   each(use, skipped = []) {
     const { net, problem: { dim }, C } = this;
+    const add = (c, to) => net.add(c, to);
     net.refresh();
     this.conditions.forEach(({ n, sites, x, C: all, f, product }, index) => {
       if (skipped[index]) return;
@@ -47,15 +48,11 @@ export class Model {
           const residual = net.combine(all, 5 * i) + first * second - f[i];
           for (let j = 0; j < 5; j++) C[j] = all[5 * i + j] + second * A[5 * i + j] + first * B[5 * i + j];
           net.combine(C, 0);
-          use(index, i, residual, (c, to) => net.add(c, to));
+          use(index, i, residual, add);
         } else if (sites === 1) {
-          net.activate(x, i * dim);
-          use(index, i, net.combine(all, 5 * i) - f[i], (c, to) => net.add(c, to));
+          use(index, i, net.at(x, i * dim, all, 5 * i) - f[i], add);
         } else {
-          const at = (site) => {
-            net.activate(x, (i * sites + site) * dim);
-            return net.combine(all, 5 * (i * sites + site));
-          };
+          const at = (site) => net.at(x, (i * sites + site) * dim, all, 5 * (i * sites + site));
           use(index, i, at(0) + at(1) - f[i], (c, to) => {
             net.add(c, to); // of the second site, the last combined
             at(0);
