@@ -1,4 +1,4 @@
-"""Bundles the lab's modules and the libraries they use into one script.
+"""Bundles the lab's modules and the library they use into one script; loads it, and the front page's, where needed.
 
 A page opened from a file can load neither modules nor workers from other files.
 """
@@ -77,6 +77,9 @@ def load(app, page, template, context, doctree):
     if "pn-lab" in context.get("body", ""):
         app.add_js_file("lab/lab.js", loading_method="defer")
         app.add_css_file("lab/lab.css")
+    if "pn-story" in context.get("body", ""):
+        app.add_js_file("landing/story.js", loading_method="defer")
+        app.add_css_file("landing/story.css")
 
 
 def setup(app):

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 from functools import cache
 
-import jax
 import numpy as np
 import pytest
 
@@ -43,7 +42,8 @@ function measured(changes) {
   const settings = settingsFrom(Object.entries({ until: 1000, ...changes }));
   const session = new Session(settings);
   const state = () => ({ losses: session.losses, weights: session.weights, error: session.model.error() });
-  const plain = (object) => JSON.parse(JSON.stringify(object, (_, v) => (v instanceof Float64Array ? Array.from(v) : v)));
+  const numbers = (_, v) => (v instanceof Float64Array ? Array.from(v) : v);
+  const plain = (object) => JSON.parse(JSON.stringify(object, numbers));
   const found = plain({
     program: program(settings),
     names: session.names,
@@ -147,7 +147,12 @@ def test_the_fast_loops_agree_with_differences(training, equation):
         model.gradient(weights, gradient);
         const expected = dot(gradient, direction);
         const h = 1e-4;
-        const found = [1, 2].map((n) => { const above = along(n * h); const below = along(-2 * n * h); along(n * h); return (above - below) / (2 * n * h); });
+        const found = [1, 2].map((n) => {
+          const above = along(n * h);
+          const below = along(-2 * n * h);
+          along(n * h);
+          return (above - below) / (2 * n * h);
+        });
         console.log(JSON.stringify([(4 * found[0] - found[1]) / 3, expected]));
     """.replace("EQUATION", json.dumps(equation))
     done = subprocess.run([node, "--input-type=module", "-"], input=training + program, capture_output=True, text=True)
