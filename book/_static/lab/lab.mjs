@@ -291,7 +291,7 @@ class Lab {
     this.last = { now, step };
     const rows = { step: integer(step), "steps/s": this.running ? number(speed, 2) : "0", "relative error": number(error) };
     names.forEach((name, i) => (rows[`${NAMES[name]} loss`] = number(losses[i])));
-    rows[`weights (${names.join(", ")})`] = Array.from(weights, (w) => number(w)).join(", ");
+    rows.weights = Array.from(weights, (w) => number(w)).join(", ");
     this.find("dl").innerHTML = Object.entries(rows)
       .map(([name, value]) => `<div><dt>${name}</dt><dd>${value}</dd></div>`)
       .join("");
