@@ -297,14 +297,14 @@ def cards(page):
 @pytest.mark.browser
 def test_modes_drain_as_theory_says_and_can_be_excited(visit):
     """A wide network at a small rate follows the kernel of step 0; a mode that is pressed fills up again."""
-    page = visit(f"{PAGE}?a=1&width=500&rate=3e-5&until=2000")
+    page = visit(f"{PAGE}?a=1&width=500&rate=3e-5&until=300")
     until(page, lambda: len(cards(page)) == 12)
     before = cards(page)
     assert [rank for rank, *_ in before] == sorted(rank for rank, *_ in before)
     for _, left, theory in before:
         assert left == theory
     press(page, "Start")
-    until(page, lambda: "Paused at step 2,000" in status(page))
+    until(page, lambda: "Paused at step 300" in status(page))
     page.wait_for_timeout(1000)
     after = cards(page)
     drained = [(b[1], a[1], a[2]) for b, a in zip(before, after) if a[2] < 0.5 * b[2] and a[2] > 1]
