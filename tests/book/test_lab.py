@@ -421,6 +421,10 @@ def test_teaching_shows_pictures_alone(visit):
         .locator("visible=true")
         .count()
     )
+    for part in ("solution", "losses", "modes"):
+        box = page.locator(f".pn-lab div[data-part={part}]").bounding_box()
+        assert box["height"] > 250
+        assert box["y"] + box["height"] <= 800
     press(page, "Start")
     page.wait_for_timeout(500)
     page.keyboard.press("Escape")
