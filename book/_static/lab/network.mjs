@@ -109,6 +109,17 @@ export class Plain extends Layer {
     return sum + C0 * this.params[this.b1];
   }
 
+  /** The value alone, without derivatives. */
+  value(x, o) {
+    const { params, width, inputs, w, w1, v, shift, scale, b0 } = this;
+    const z = (x[o] - shift[0]) / scale[0];
+    const z1 = inputs === 2 ? (x[o + 1] - shift[1]) / scale[1] : 0;
+    let sum = params[this.b1];
+    if (this.activation === "tanh") for (let k = 0; k < width; k++) sum += v[k] * tanh(w[k] * z + w1[k] * z1 + params[b0 + k]);
+    else for (let k = 0; k < width; k++) sum += v[k] * Math.sin(w[k] * z + w1[k] * z1 + params[b0 + k]);
+    return sum;
+  }
+
   /** `activate` and `combine` in one, which for two inputs and tanh takes two thirds of the time. */
   at(x, o, C, p) {
     if (this.inputs === 1 || this.activation !== "tanh") {
