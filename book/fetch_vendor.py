@@ -47,7 +47,7 @@ PACKAGES = {
             "package/es5/output/chtml/fonts/woff-v2/": "output/chtml/fonts/woff-v2/",
         },
     ),
-    # for the lab: eigenvalues and plots
+    # for the lab: eigenvalues
     "ml-matrix": (
         "ml-matrix",
         "6.15.1",
@@ -55,16 +55,6 @@ PACKAGES = {
         {
             "package/LICENSE": "LICENSE",
             "package/matrix.umd.js": "matrix.umd.js",
-        },
-    ),
-    "uplot": (
-        "uplot",
-        "1.6.32",
-        "KIMVnG68zvu5XXUbC4LQEPnhwOxBuLyW1AHtpm6IKTXImkbLgkMy+jabjLgSLMasNuGGzQm/ep3tOkyTxpiQIw==",
-        {
-            "package/LICENSE": "LICENSE",
-            "package/dist/uPlot.iife.min.js": "uPlot.iife.min.js",
-            "package/dist/uPlot.min.css": "uPlot.min.css",
         },
     ),
 }

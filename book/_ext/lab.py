@@ -1,4 +1,4 @@
-"""Bundles the lab's modules and the libraries they use into one script.
+"""Bundles the lab's modules and the library they use into one script; loads it, and the front page's, where needed.
 
 A page opened from a file can load neither modules nor workers from other files.
 """
@@ -9,9 +9,27 @@ from pathlib import Path
 
 VENDOR = Path("book/vendor")
 LAB = Path("book/_static/lab")
-LICENCES = (
-    "// With uPlot and ml-matrix, under the MIT licence: see ../uplot/LICENSE "
-    "and ../ml-matrix/LICENSE."
+TRAINING = (
+    "activations",
+    "network",
+    "line",
+    "problems",
+    "random",
+    "kernel",
+    "descent",
+    "session",
+)
+PAGE = (
+    "problems",
+    "settings",
+    "python",
+    "figures",
+    "stage",
+    "form",
+    "lab",
+)
+LICENCE = (
+    "// With ml-matrix, under the MIT licence: see ../ml-matrix/LICENSE."
 )
 
 
@@ -22,25 +40,25 @@ def plain(module: Path) -> str:
     return re.sub(r"^export ", "", text, flags=re.MULTILINE)
 
 
+def modules(root: Path, *names: str) -> str:
+    """Return several modules as part of a longer script."""
+    return "\n".join(plain(root / LAB / f"{name}.mjs") for name in names)
+
+
 def training(root: Path) -> str:
     """Return the modules that train, and the library they use. They need no browser."""
     library = (root / VENDOR / "ml-matrix/matrix.umd.js").read_text("utf-8")
     library = re.sub(r"^//# sourceMappingURL.*$", "", library, flags=re.M)
-    modules = [
-        plain(root / LAB / f"{name}.mjs")
-        for name in ("pinn", "random", "session")
-    ]
     names = "const { EigenvalueDecomposition } = globalThis.mlMatrix;"
-    return "\n".join([library, names, *modules])
+    return "\n".join([library, names, modules(root, *TRAINING)])
 
 
 def script(root: Path) -> str:
     """Return the script of the whole lab."""
-    worker = training(root) + plain(root / LAB / "worker.mjs")
-    plots = (root / VENDOR / "uplot/uPlot.iife.min.js").read_text("utf-8")
-    lab = plain(root / LAB / "lab.mjs")
-    body = f"{plots}\nconst WORKER = {json.dumps(worker)};\n{lab}"
-    return f'{LICENCES}\n(() => {{\n"use strict";\n{body}}})();\n'
+    worker = training(root) + modules(root, "theatre", "worker")
+    page = modules(root, *PAGE)
+    body = f"const WORKER = {json.dumps(worker)};\n{page}"
+    return f'{LICENCE}\n(() => {{\n"use strict";\n{body}}})();\n'
 
 
 def write(app, config):
@@ -52,15 +70,16 @@ def write(app, config):
     config.exclude_patterns += [
         "lab/*.mjs",
         "ml-matrix/*.js",
-        "uplot/*.js",
     ]
 
 
 def load(app, page, template, context, doctree):
     if "pn-lab" in context.get("body", ""):
         app.add_js_file("lab/lab.js", loading_method="defer")
-        app.add_css_file("uplot/uPlot.min.css")
         app.add_css_file("lab/lab.css")
+    if "pn-story" in context.get("body", ""):
+        app.add_js_file("landing/story.js", loading_method="defer")
+        app.add_css_file("landing/story.css")
 
 
 def setup(app):

@@ -35,6 +35,15 @@ WATCH = """() => {
 }"""
 
 
+# Counts how often the numbers, which are written with the pictures, and the modes change.
+FRAMES = """() => {
+  window.counted = { pictures: 0, modes: 0 };
+  new MutationObserver(() => counted.pictures++).observe(document.querySelector('.pn-lab dl'), { childList: true });
+  const card = document.querySelector('.pn-lab-stage button');
+  new MutationObserver(() => counted.modes++).observe(card, { attributeFilter: ['aria-label'] });
+}"""
+
+
 def step(page):
     return int(page.locator(".pn-lab dd").first.inner_text().replace(",", ""))
 
@@ -58,7 +67,7 @@ def renderer_memory(session):
 
 
 def speed(page, seconds=60):
-    start(page, "scheme=fixed")
+    start(page, "scheme=fixed&until=10000000")
     page.evaluate(WATCH)
     rates, before = [], (time.perf_counter(), step(page))
     for second in range(seconds):
@@ -70,6 +79,21 @@ def speed(page, seconds=60):
     longest = page.evaluate("longest")
     print(f"steps per second: median {statistics.median(rates):,.0f}, from {min(rates):,.0f} to {max(rates):,.0f}")
     print(f"longest frame gap: {longest['frame']:.0f} ms; longest response to a key: {longest['answer']:.0f} ms")
+
+
+def in_the_plane(page, equation, seconds=15):
+    """Speed of an equation in two dimensions, and how often its modes are drawn."""
+    start(page, f"equation={equation}&optimizer=adam&rate=1e-3&until=10000000")
+    page.wait_for_timeout(3000)  # until it is compiled
+    page.evaluate(FRAMES)
+    began, before = time.perf_counter(), step(page)
+    page.wait_for_timeout(1000 * seconds)
+    passed = time.perf_counter() - began
+    frames = page.evaluate("counted")
+    print(
+        f"{equation}: {(step(page) - before) / passed:,.0f} steps per second, "
+        f"{frames['pictures'] / passed:.1f} pictures and {frames['modes'] / passed:.1f} frames of the modes per second"
+    )
 
 
 def adaptive(page):
@@ -86,7 +110,7 @@ def adaptive(page):
 
 
 def memory(page, session):
-    start(page, "rate=1e-6")
+    start(page, "rate=1e-6&until=1000000")
     sizes = {}
     for at in (20_000, 100_000, 200_000):
         while step(page) < at:
@@ -104,6 +128,8 @@ def main():
         print("Chromium", browser.version)
         page, session = browser.new_page(), browser.new_browser_cdp_session()
         speed(page)
+        for equation in ("wave", "helmholtz", "burgers"):
+            in_the_plane(page, equation)
         adaptive(page)
         memory(page, session)
         browser.close()

@@ -136,6 +136,54 @@ def test_the_front_page_leads_to_the_book(visit):
     assert "When PINNs fail" in page.locator("article h1").inner_text()
 
 
+STORY = "book/intro.html"
+
+
+def test_the_story_by_buttons(visit):
+    """The front page begins with the answer that is wrong; one press cures it, and the steps can be walked through."""
+    page = visit(STORY, viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
+    picture, cure = page.locator(".pn-story-pinned img"), page.get_by_role("button", name="Cure it")
+    assert "2-answer" in picture.get_attribute("src")
+    for part in (picture, cure):
+        box = part.bounding_box()
+        assert box["y"] + box["height"] <= 800
+    cure.focus()
+    page.keyboard.press("Enter")
+    assert "6-cured" in picture.get_attribute("src")
+    page.get_by_role("button", name="Next").click()
+    assert "7-slow" in picture.get_attribute("src")
+    assert picture.evaluate("image => image.decode().then(() => image.naturalWidth > 0)")
+    assert picture.bounding_box()["y"] >= 0  # it stays on the screen
+    assert page.locator(".pn-story-pinned [role=status]").inner_text() == "7 of 8"
+
+
+def test_the_story_without_scripts(browser):
+    """Without JavaScript there are eight pictures with captions, and each leads to its chapter."""
+    page = browser.new_page(java_script_enabled=False)  # not `visit`: the scripts that are preloaded count as lost
+    page.goto(f"{HTML.as_uri()}/{STORY}")
+    pictures = page.locator(".pn-story li img")
+    assert pictures.count() == 8
+    for i in range(8):
+        assert pictures.nth(i).is_visible()
+        assert pictures.nth(i).get_attribute("alt")
+        target = page.locator(".pn-story li figcaption a").nth(i).get_attribute("href")
+        assert (HTML / "book" / target).is_file()
+    page.close()
+
+
+def test_nothing_of_the_story_moves_while_it_loads(visit):
+    page = visit(STORY, viewport={"width": 1280, "height": 800})
+    shifts = page.evaluate("""() => new Promise(done => {
+        let total = 0;
+        const story = document.querySelector('.pn-story');
+        const own = ({ sources }) => sources.some(({ node }) => story.contains(node));
+        new PerformanceObserver(list => list.getEntries().filter(own).forEach(entry => (total += entry.value)))
+            .observe({ type: 'layout-shift', buffered: true });
+        setTimeout(() => done(total), 500);
+    })""")
+    assert shifts == 0
+
+
 def test_on_paper_it_is_light_and_unfolded(visit):
     page = visit(CHAPTER, color_scheme="dark")
     folded = page.locator("article details:not([open])")
@@ -160,6 +208,10 @@ def test_the_site_is_light(visit):
     files = {HTML / urlsplit(url).path.lstrip("/") for url in urls}
     assert len(files) > 10
     assert sum(len(gzip.compress(file.read_bytes())) for file in files) < 1e6
+
+
+def test_the_lab_is_light():
+    assert len(gzip.compress((HTML / "_static/lab/lab.js").read_bytes())) < 150e3
 
 
 def picture(page):

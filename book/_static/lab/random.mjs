@@ -36,15 +36,21 @@ export function normal(key, count) {
   });
 }
 
-/** Initial parameters as `MLP(width).init(jax.random.key(seed))` draws them, in the order of `views` in pinn.mjs. */
-export function init(width, seed) {
-  const [W0, b0, W1, b1] = split([0, seed], 4);
-  const params = new Float64Array(3 * width + 1);
-  params.set(normal(W0, width));
-  params.set(normal(b0, width), width);
-  params.set(normal(W1, width), 2 * width);
-  params.set(normal(b1, 1), 3 * width);
+/** Initial parameters as `MLP(width, dim=inputs).init(jax.random.key(seed))` draws them: W0, b0, W1, b1 in one array. */
+export function init(width, seed, inputs = 1) {
+  const counts = [inputs * width, width, width, 1];
+  const params = new Float64Array((inputs + 2) * width + 1);
+  let start = 0;
+  split([0, seed], 4).forEach((key, i) => {
+    params.set(normal(key, counts[i]), start);
+    start += counts[i];
+  });
   return params;
+}
+
+/** The matrix B of Fourier features, `bandwidth * normal(fold_in(key(seed), 99), (count, dim))`, its rows one array. */
+export function frequencies(seed, count, dim, bandwidth) {
+  return normal(threefry([0, seed], [0, 99]), count * dim).map((value) => bandwidth * value);
 }
 
 function inverseErf(x) {

@@ -1,20 +1,22 @@
-// The lab's worker: trains in slices, so that messages get through, and reports ten times a second.
+// The lab's two workers. One trains, in slices, so that messages get through, and reports ten times a second; the other
+// computes the modes of the parameters that it is sent.
 
 import { Session } from "./session.mjs";
+import { Theatre } from "./theatre.mjs";
 
-const SLICE = 20; // milliseconds
+const SLICE = 15; // milliseconds
 const REPORT_EVERY = 100;
-const SPECTRUM_EVERY = 500;
 
 let session = null;
-let first = null; // the spectrum before training
+let run = 0; // counts the runs, so that nobody takes one's report for another's
 let running = false;
 let waiting = false; // whether the next slice is on its way
 let pace = Infinity; // steps a second
+let until = Infinity; // the step to pause at
 let began = { time: 0, step: 0 };
 let reported = 0;
-let measured = 0;
-let calm = null; // the largest stable learning rate where the loss was least, of those measured
+let bases = 0;
+let theatre = null;
 
 // A message to oneself gives the others their turn; a timer would wait for four milliseconds each time.
 const again = new MessageChannel();
@@ -23,11 +25,10 @@ again.port1.onmessage = slice;
 function slice() {
   waiting = false;
   if (!running) return;
-  const until = performance.now() + SLICE;
-  while (performance.now() < until && !session.diverged && session.step < allowed()) session.advance(1);
-  const now = performance.now();
-  if (session.diverged) running = false;
-  if (!running || now - reported >= REPORT_EVERY) report(!running || now - measured >= SPECTRUM_EVERY);
+  const end = performance.now() + SLICE;
+  while (performance.now() < end && !session.diverged && session.step < Math.min(allowed(), until)) session.advance(1);
+  if (session.diverged || session.step >= until) running = false;
+  if (!running || performance.now() - reported >= REPORT_EVERY) report();
   if (!running) return;
   waiting = true;
   if (session.step < allowed()) again.port2.postMessage(null);
@@ -38,53 +39,65 @@ function allowed() {
   return pace === Infinity ? Infinity : began.step + (pace * (performance.now() - began.time)) / 1000;
 }
 
-function report(withSpectrum) {
+function report() {
   reported = performance.now();
-  const { step, losses, weights, history, diverged } = session;
-  const solution = session.solution();
-  const message = { step, losses, weights, history, diverged, running, solution, error: session.error(solution) };
-  if (withSpectrum && !diverged) {
-    measured = reported;
-    message.spectrum = session.spectrum();
-    message.first = first ??= message.spectrum;
-    const { u, r } = session.lossesNow();
-    if (!calm || u + r < calm.loss) calm = { loss: u + r, bound: message.spectrum.bound };
-  }
-  // Of a run that has diverged, the calm one tells why; the kernel of parameters that blow up would not.
-  message.bound = diverged ? calm.bound : message.spectrum?.bound;
-  postMessage(message);
+  const { step, names, weights, history, diverged, params, base, model, optimizer, rate } = session;
+  base.id ??= ++bases;
+  const solution = model.solution();
+  const losses = diverged ? session.losses : model.losses();
+  const state = { step, params: params.slice(), weights, optimizer, rate, base };
+  const ended = step >= until;
+  postMessage({ run, step, names, losses, weights, history, diverged, running, ended, solution, error: model.error(solution), state });
 }
 
 const commands = {
-  reset({ settings }) {
+  reset(data) {
     running = false;
-    session = new Session(settings);
-    first = calm = null;
-    report(true);
+    run = data.run;
+    until = Infinity;
+    session = new Session(data.settings);
+    report();
   },
-  change({ settings, reweighted }) {
+  change({ settings }) {
+    if (session.diverged) return;
     session.change(settings);
-    if (reweighted && !session.diverged) calm = null; // the bound depends on the weights, not on the rate
-    if (reweighted || !running) report(true);
+    report();
   },
-  start() {
+  start(data) {
     if (running || session.diverged) return;
     running = true;
+    until = data.until > session.step ? data.until : Infinity;
     began = { time: performance.now(), step: session.step };
     if (!waiting) slice();
   },
   pause() {
     running = false;
-    report(true);
+    report();
   },
   one() {
     running = false;
     session.advance(1);
-    report(true);
+    report();
   },
   pace({ steps }) {
     pace = steps;
     if (running) began = { time: performance.now(), step: session.step };
+  },
+  excite({ step }) {
+    if (session.diverged || step.length !== session.params.length) return;
+    session.excite(step);
+    report();
+  },
+
+  // those of the other worker
+  stage({ settings }) {
+    theatre = new Theatre(settings);
+  },
+  frame({ run, state, withSpectra }) {
+    postMessage({ run, frame: theatre.frame(state, withSpectra) });
+  },
+  excitation({ run, id }) {
+    postMessage({ run, step: theatre.excitation(id) });
   },
 };
 
