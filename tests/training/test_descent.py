@@ -47,6 +47,15 @@ def test_a_step_is_a_levenberg_marquardt_step(poisson, weights, damping):
     assert np.allclose(one_step(*poisson, weights, damping=damping), expected, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.parametrize("weights", [{"u": 1.0, "r": 1.0}, {"u": 100.0, "r": 0.5}])
+def test_with_more_residuals_than_parameters(poisson, weights):
+    """The system is then solved in parameter space."""
+    _, _, problem, _ = poisson
+    points, model = problem.points({"u": 4, "r": 60}), pn.MLP(5, shift=0.5, scale=0.3)
+    setting = model, model.init(jax.random.key(0)), problem, points
+    assert np.allclose(one_step(*setting, weights), levenberg_marquardt(*setting, weights, 1e-3), rtol=1e-7, atol=1e-9)
+
+
 @pytest.mark.slow
 def test_three_conditions_and_two_layers(wave):
     weights = {"u": 3.0, "ut": 1.0, "r": 0.1}

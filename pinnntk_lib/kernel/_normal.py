@@ -1,0 +1,113 @@
+"""The kernel's counterpart in parameter space, the Gauss–Newton matrix, accumulated over chunks of points.
+
+``K = J J^T`` has a row per residual, ``G = J^T J`` a row per parameter, and both have the same nonzero eigenvalues.
+With more residuals than parameters, G is the smaller of the two, and its size does not grow with the number of points.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from pinnntk_lib._types import Apply, Params
+from pinnntk_lib.kernel._plan import residual_graphs
+from pinnntk_lib.kernel._setting import residuals_of, setting_of
+from pinnntk_lib.kernel._sharded import shard_map
+from pinnntk_lib.problems import Conditions
+
+MOST_ROWS = 1024  # rows of J that are multiplied at a time: more are no faster and only take memory
+
+
+def gauss_newton_matrix(
+    apply: Apply,
+    params: Params,
+    conditions: Conditions,
+    points: Mapping[str, jax.Array],
+    scales: Mapping[str, jax.Array],
+    *,
+    memory: int = 2**30,
+    mesh: Mesh | None = None,
+) -> jax.Array:
+    """Compute ``G = J^T J`` (P, P), where J (n, P) is the Jacobian of the residuals, scaled by condition.
+
+    The parameters are in the order of :func:`jax.flatten_util.ravel_pytree`. No more than a chunk of J's rows exists at
+    a time, so the memory needed does not depend on the number of points. On a mesh, each device sums over its own
+    points.
+
+    Args:
+        apply, params, conditions, points: as in :func:`ntk`.
+        scales: ``{name: scalar}`` by which each condition's residuals are multiplied.
+        memory: memory budget in bytes for a chunk of rows of J; G itself is not counted.
+        mesh: devices among which the points are divided.
+
+    Raises:
+        ValueError, TypeError: as :func:`ntk`.
+    """
+    setting, leaves, points = setting_of(apply, params, conditions, points)
+    residuals, shapes, x = residuals_of(setting)
+    graphs = residual_graphs(residuals, shapes, x)
+    dtype = jnp.result_type(*leaves)
+    size = sum(leaf.size for leaf in leaves)
+
+    def rows(graph, leaves, x):
+        """Return the gradients of the residuals at points x (n, d), an array (n * outputs, P)."""
+
+        def at(point):
+            out, pullback = jax.vjp(lambda leaves: graph.run([*leaves, point])[0][0], leaves)
+            (gradients,) = jax.vmap(pullback)(jnp.eye(out.size, dtype=out.dtype))
+            return jnp.concatenate([g.reshape(out.size, -1).astype(dtype) for g in gradients], axis=1)
+
+        return jax.vmap(at)(x).reshape(-1, size)
+
+    def total(leaves, scales, points, counts):
+        G = jnp.zeros((size, size), dtype)
+        for name, graph in graphs.items():
+            outputs = graph.avals[graph.outputs[0]].shape[0]
+            chunk = _chunk_size(len(points[name]), outputs * size * dtype.itemsize, memory)
+            G = _accumulated(G, partial(rows, graph, leaves), points[name], counts[name], chunk, scales[name])
+        return G
+
+    if mesh is None:
+        return total(leaves, scales, points, {name: len(x) for name, x in points.items()})
+    axes, devices = mesh.axis_names, mesh.size
+    padded = {name: _padded(x, devices) for name, x in points.items()}
+
+    def on_device(leaves, scales, padded):
+        start = jax.lax.axis_index(axes)
+        counts = {name: len(points[name]) - start * len(x) for name, x in padded.items()}
+        return jax.lax.psum(total(leaves, scales, padded, counts), axes)
+
+    divided = {name: P(axes) for name in padded}
+    return shard_map(on_device, mesh=mesh, in_specs=(P(), P(), divided), out_specs=P())(leaves, dict(scales), padded)
+
+
+def _chunk_size(n, bytes_per_point, memory):
+    """Return the number of points in a chunk, with chunks of nearly equal sizes."""
+    most = min(memory // (2 * bytes_per_point), MOST_ROWS)  # J's rows, and the gradients that they are copied from
+    if most < 1:
+        raise ValueError(f"memory: expected at least {2 * bytes_per_point} bytes for this model, got {memory}")
+    return -(-n // -(-n // most))
+
+
+def _accumulated(G, rows, x, count, chunk, scale):
+    """Return G plus ``scale^2 J^T J`` of the first ``count`` points of x."""
+    x = _padded(x, -(-len(x) // chunk))
+    counted = (jnp.arange(len(x)) < count).reshape(-1, chunk)
+
+    def add(G, some):
+        x, counted = some
+        J = rows(x)
+        J = J * (scale * jnp.repeat(counted, len(J) // chunk))[:, None].astype(J.dtype)
+        return G + J.T @ J, None
+
+    return jax.lax.scan(add, G, (x.reshape(-1, chunk, *x.shape[1:]), counted))[0]
+
+
+def _padded(x, parts):
+    """Repeat the last point until the number of points can be divided by ``parts``."""
+    n = len(x)
+    return x[np.minimum(np.arange(n + -n % parts), n - 1)]
