@@ -5,10 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+
+import pinnntk_lib as pn
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
@@ -159,3 +163,67 @@ def test_the_library_was_exact_on_the_recorded_gpu():
     record = json.loads(file.read_text())
     assert record["platform"] == "gpu"
     check_errors(record)
+
+
+@pytest.fixture
+def damping(monkeypatch, compiled_quickly):
+    """The program that compares rules for damping, and a tiny problem with fewer residuals than parameters."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import damping
+    import damping_problems
+
+    monkeypatch.setattr(damping_problems, "CHUNK", 4)
+    yield damping, damping_problems.on_fixed_points(pn.problems.Poisson1D(a=1), 8, 1, 9, 20)
+    for name in ("damping", "damping_problems"):
+        sys.modules.pop(name)
+
+
+def test_steps_are_solved_in_the_space_of_the_residuals_or_of_the_parameters(damping):
+    """Both directions are those of a dense Jacobian."""
+    damping, case = damping
+    params, points = case.init(jax.random.key(0)), case.points(None)
+    kernel, gauss_newton = (damping.least_squares(case, space)(params, points) for space in (True, False))
+    J = np.asarray(jax.jacrev(kernel.after)(jnp.zeros_like(kernel.gradient)))
+    K, r = J @ J.T, np.asarray(kernel.residuals)
+    np.testing.assert_allclose(r @ r, sum(np.mean(v**2) for v in exact_residuals(case, params, points)), rtol=1e-12)
+    mu = 1e-3 * np.trace(K) / len(K)
+    direction = -J.T @ np.linalg.solve(K + mu * np.eye(len(K)), r)
+    for system in (kernel, gauss_newton):
+        np.testing.assert_allclose(system.mean, np.trace(K) / len(K), rtol=1e-12)
+        np.testing.assert_allclose(-system.solver(mu)(r), direction, rtol=1e-9)
+        decrease = r @ r - np.sum((r + 0.5 * J @ direction) ** 2)
+        np.testing.assert_allclose(system.decrease(direction, mu, 0.5), decrease, rtol=1e-9)
+
+
+def exact_residuals(case, params, points):
+    return case.problem.residuals(lambda x: case.apply(params, x), points).values()
+
+
+def test_one_step_of_every_rule_lowers_the_loss(damping):
+    damping, case = damping
+    linearise = damping.least_squares(case)
+    params, points = case.init(jax.random.key(0)), case.points(None)
+
+    def step(rule):
+        system = linearise(params, points)
+        found = rule(system, damping.Memory(jnp.array(1e-3), jnp.array(2.0)))
+        return found, system.loss, damping.squared(system.after(found.step))
+
+    for name, rule in damping.RULES.items():
+        found, before, after = jax.jit(lambda rule=rule: step(rule))()
+        assert after < before, name
+        assert found.attempts >= 1, name
+        assert 0 < found.length <= 1, name
+
+
+def test_the_record_of_a_comparison_has_every_run(damping, monkeypatch, tmp_path):
+    damping, case = damping
+    monkeypatch.setitem(damping.PROBLEMS, "tiny", lambda: case)
+    file = tmp_path / "damping.json"
+    options = {"problems": ["tiny"], "rules": ["nielsen"], "seconds": 1e-9, "seeds": 2, "single": False, "out": file}
+    damping.main(SimpleNamespace(**options))
+    record = json.loads(file.read_text())
+    assert record["precision"] == "float64"
+    assert [(row["problem"], row["rule"], row["seed"], row["steps"]) for row in record["rows"]] == [
+        ("tiny", "nielsen", seed, 1) for seed in (0, 1)
+    ]
