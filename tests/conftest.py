@@ -155,3 +155,18 @@ def assert_accessible(page, structure=True, contrast=True):
     }
     found = axe.run(page, options=options)
     assert not found.response["violations"], found.generate_report()
+
+
+def layout_shifts(page, selector):
+    """Return the sum of the layout shifts so far that moved something inside the element."""
+    return page.evaluate(
+        """selector => new Promise(done => {
+        let total = 0;
+        const element = document.querySelector(selector);
+        const own = ({ sources }) => sources.some(({ node }) => element.contains(node));
+        new PerformanceObserver(list => list.getEntries().filter(own).forEach(entry => (total += entry.value)))
+            .observe({ type: 'layout-shift', buffered: true });
+        setTimeout(() => done(total), 500);
+    })""",
+        selector,
+    )

@@ -172,7 +172,7 @@ def damping(monkeypatch, compiled_quickly):
     import damping
     import damping_problems
 
-    monkeypatch.setattr(damping_problems, "CHUNK", 4)
+    monkeypatch.setattr("pinnntk_lib.kernel._normal.MOST_ROWS", 4)
     yield damping, damping_problems.on_fixed_points(pn.problems.Poisson1D(a=1), 8, 1, 9, 20)
     for name in ("damping", "damping_problems"):
         sys.modules.pop(name)

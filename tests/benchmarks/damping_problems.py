@@ -12,9 +12,7 @@ from jax.flatten_util import ravel_pytree
 from jax.scipy.linalg import cho_factor, cho_solve
 
 import pinnntk_lib as pn
-from pinnntk_lib.kernel import residual_graphs, residual_of
-
-CHUNK = 512  # points whose Jacobian is in memory at once, if J^T J is computed
+from pinnntk_lib.kernel import gauss_newton_matrix, residual_graphs, residual_of
 
 
 @dataclass(frozen=True)
@@ -229,22 +227,6 @@ def least_squares(case: Case, in_residual_space: bool | None = None) -> Callable
         root = jnp.concatenate([jnp.full(n, roots[name]) for name, n in K.sizes])
         return root[:, None] * K.matrix * root
 
-    def gauss_newton_matrix(params, points):
-        """Return ``J^T J`` from the Jacobians of a few hundred points at a time."""
-        flat, unravel = ravel_pytree(params)
-
-        def add(name, total, x):
-            J = jax.vmap(jax.grad(lambda flat, x: scaled(name, unravel(flat), x)), (None, 0))(flat, x)
-            return total + J.T @ J, None
-
-        total = jnp.zeros((flat.size, flat.size), flat.dtype)
-        for name, x in points.items():
-            whole = len(x) // CHUNK * CHUNK
-            total = jax.lax.scan(partial(add, name), total, x[:whole].reshape(-1, CHUNK, x.shape[1]))[0]
-            if whole < len(x):
-                total, _ = add(name, total, x[whole:])
-        return total
-
     def linearise(params, points):
         flat, unravel = ravel_pytree(params)
 
@@ -252,7 +234,10 @@ def least_squares(case: Case, in_residual_space: bool | None = None) -> Callable
             return residuals(unravel(flat + step), points)
 
         r, pullback = jax.vjp(after, jnp.zeros_like(flat))
-        matrix = (kernel if in_residual_space else gauss_newton_matrix)(params, points)
+        if in_residual_space:
+            matrix = kernel(params, points)
+        else:
+            matrix = gauss_newton_matrix(case.apply, params, operators, points, roots)
 
         def solver(mu):
             factors = cho_factor(matrix + mu * jnp.eye(len(matrix), dtype=matrix.dtype))

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from conftest import HTML, ROOT, assert_accessible
+from conftest import HTML, ROOT, assert_accessible, layout_shifts
 
 pytestmark = pytest.mark.browser
 
@@ -173,15 +173,7 @@ def test_the_story_without_scripts(browser):
 
 def test_nothing_of_the_story_moves_while_it_loads(visit):
     page = visit(STORY, viewport={"width": 1280, "height": 800})
-    shifts = page.evaluate("""() => new Promise(done => {
-        let total = 0;
-        const story = document.querySelector('.pn-story');
-        const own = ({ sources }) => sources.some(({ node }) => story.contains(node));
-        new PerformanceObserver(list => list.getEntries().filter(own).forEach(entry => (total += entry.value)))
-            .observe({ type: 'layout-shift', buffered: true });
-        setTimeout(() => done(total), 500);
-    })""")
-    assert shifts == 0
+    assert layout_shifts(page, ".pn-story") == 0
 
 
 def test_on_paper_it_is_light_and_unfolded(visit):

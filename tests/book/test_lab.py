@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import pinnntk_lib as pn
-from conftest import HTML, ROOT, assert_accessible
+from conftest import HTML, ROOT, assert_accessible, layout_shifts
 from pinnntk_lib.training import largest_stable_learning_rate
 
 PAGE = "book/lab.html"
@@ -438,15 +438,7 @@ def test_nothing_of_the_lab_moves_while_the_page_loads_and_trains(visit, width):
     page.wait_for_timeout(1000)
     press(page, "Start")
     until(page, lambda: step(page) > 100)
-    shifts = page.evaluate("""() => new Promise(done => {
-        let total = 0;
-        const lab = document.querySelector('.pn-lab');
-        const own = ({ sources }) => sources.some(({ node }) => lab.contains(node));
-        new PerformanceObserver(list => list.getEntries().filter(own).forEach(entry => (total += entry.value)))
-            .observe({ type: 'layout-shift', buffered: true });
-        setTimeout(() => done(total), 500);
-    })""")
-    assert shifts == 0
+    assert layout_shifts(page, ".pn-lab") == 0
 
 
 @pytest.mark.browser
