@@ -16,7 +16,7 @@ FROM_newest := -r requirements.txt
 FROM_oldest := -r <(sed 's/>=/==/' requirements.txt)
 # Tests spend most of their time compiling. XLA's older code generator halves that time, and compiling in one piece
 # shortens it further. The stored outputs come from the newer generator, XLA's default, so comparing them here checks
-# both; 'make slow' uses the newer one. XLA does not start with an unknown flag, so only the locked version has them.
+# both. XLA does not start with an unknown flag, so only the locked version has them.
 COMPILED_locked := XLA_FLAGS="$${XLA_FLAGS:-} --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 PYTEST := $(COMPILED_$(PACKAGES)) $(BIN)/pytest -n auto
 NOTEBOOKS := $(wildcard book/*.ipynb)
@@ -65,7 +65,7 @@ unit: $(INSTALLED) ## test the library, without its slow tests
 	$(PYTEST) -m "not browser and not slow"
 
 slow: $(INSTALLED) ## run the library's tests that take more than ten seconds each
-	$(BIN)/pytest -m slow -n auto
+	$(PYTEST) -m slow
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
 	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 1800 -p no:cacheprovider --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)

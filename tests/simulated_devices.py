@@ -16,10 +16,13 @@ DEVICES = 8
 
 def simulated_devices(address=None, processes=1, index=0):
     """Start JAX in float64 on this process's share of the devices, and return all of them as an array."""
-    os.environ["XLA_FLAGS"] = f"--xla_force_host_platform_device_count={DEVICES // int(processes)}"
+    flags = f"--xla_force_host_platform_device_count={DEVICES // int(processes)}"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flags}"
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_platforms", "cpu")
     if address:
+        if hasattr(os, "sched_setaffinity"):  # on one core of a test worker, the processes would poll in turns
+            os.sched_setaffinity(0, range(os.cpu_count()))
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize(address, int(processes), int(index))
     devices = np.array(jax.devices())
@@ -40,6 +43,6 @@ def check_program(program, said, *arguments, processes=1):
         subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands
     ]
     for process in running:
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=900)
         assert process.returncode == 0, output
         assert said in output
