@@ -43,6 +43,6 @@ def check_program(program, said, *arguments, processes=1):
         subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) for command in commands
     ]
     for process in running:
-        output, _ = process.communicate(timeout=900)
+        output, _ = process.communicate(timeout=900)  # a minute or two when idle; CI's machine is often busy
         assert process.returncode == 0, output
         assert said in output
