@@ -5,7 +5,7 @@
 """
 
 from pinnntk_lib.kernel._matrixfree import ntk_eigenpairs, ntk_vector_product
-from pinnntk_lib.kernel._normal import gauss_newton_matrix
+from pinnntk_lib.kernel._normal import gauss_newton_matrix, jacobian
 from pinnntk_lib.kernel._ntk import METHODS, ntk, ntk_diagonal
 from pinnntk_lib.kernel._plan import residual_graphs
 from pinnntk_lib.kernel._result import NTK, Path
@@ -17,6 +17,7 @@ __all__ = [
     "NTK",
     "Path",
     "gauss_newton_matrix",
+    "jacobian",
     "ntk",
     "ntk_diagonal",
     "ntk_eigenpairs",

@@ -1,4 +1,4 @@
-"""The kernel's counterpart in parameter space, the Gauss–Newton matrix, accumulated over chunks of points.
+"""The kernel in parameter space: the Gauss–Newton matrix, accumulated over chunks of points, and the Jacobian itself.
 
 ``K = J J^T`` has a row per residual, ``G = J^T J`` a row per parameter, and both have the same nonzero eigenvalues.
 With more residuals than parameters, G is the smaller of the two, and its size does not grow with the number of points.
@@ -9,14 +9,13 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._plan import residual_graphs
 from pinnntk_lib.kernel._setting import residuals_of, setting_of
-from pinnntk_lib.kernel._sharded import shard_map
+from pinnntk_lib.kernel._sharded import padded, shard_map
 from pinnntk_lib.problems import Conditions
 
 MOST_ROWS = 1024  # rows of J that are multiplied at a time: more are no faster and only take memory
@@ -47,42 +46,61 @@ def gauss_newton_matrix(
     Raises:
         ValueError, TypeError: as :func:`ntk`.
     """
-    setting, leaves, points = setting_of(apply, params, conditions, points)
-    residuals, shapes, x = residuals_of(setting)
-    graphs = residual_graphs(residuals, shapes, x)
+    graphs, leaves, points = _graphs(apply, params, conditions, points)
     dtype = jnp.result_type(*leaves)
     size = sum(leaf.size for leaf in leaves)
-
-    def rows(graph, leaves, x):
-        """Return the gradients of the residuals at points x (n, d), an array (n * outputs, P)."""
-
-        def at(point):
-            out, pullback = jax.vjp(lambda leaves: graph.run([*leaves, point])[0][0], leaves)
-            (gradients,) = jax.vmap(pullback)(jnp.eye(out.size, dtype=out.dtype))
-            return jnp.concatenate([g.reshape(out.size, -1).astype(dtype) for g in gradients], axis=1)
-
-        return jax.vmap(at)(x).reshape(-1, size)
 
     def total(leaves, scales, points, counts):
         G = jnp.zeros((size, size), dtype)
         for name, graph in graphs.items():
             outputs = graph.avals[graph.outputs[0]].shape[0]
             chunk = _chunk_size(len(points[name]), outputs * size * dtype.itemsize, memory)
-            G = _accumulated(G, partial(rows, graph, leaves), points[name], counts[name], chunk, scales[name])
+            G = _accumulated(G, partial(_rows, graph, leaves), points[name], counts[name], chunk, scales[name])
         return G
 
     if mesh is None:
         return total(leaves, scales, points, {name: len(x) for name, x in points.items()})
     axes, devices = mesh.axis_names, mesh.size
-    padded = {name: _padded(x, devices) for name, x in points.items()}
+    divisible = {name: padded(x, devices) for name, x in points.items()}
 
-    def on_device(leaves, scales, padded):
+    def on_device(leaves, scales, own):
         start = jax.lax.axis_index(axes)
-        counts = {name: len(points[name]) - start * len(x) for name, x in padded.items()}
-        return jax.lax.psum(total(leaves, scales, padded, counts), axes)
+        counts = {name: len(points[name]) - start * len(x) for name, x in own.items()}
+        return jax.lax.psum(total(leaves, scales, own, counts), axes)
 
-    divided = {name: P(axes) for name in padded}
-    return shard_map(on_device, mesh=mesh, in_specs=(P(), P(), divided), out_specs=P())(leaves, dict(scales), padded)
+    divided = {name: P(axes) for name in divisible}
+    return shard_map(on_device, mesh=mesh, in_specs=(P(), P(), divided), out_specs=P())(leaves, dict(scales), divisible)
+
+
+def jacobian(
+    apply: Apply,
+    params: Params,
+    conditions: Conditions,
+    points: Mapping[str, jax.Array],
+    scales: Mapping[str, jax.Array],
+) -> jax.Array:
+    """Compute the Jacobian J (n, P) of the residuals, scaled by condition; arguments are those of the matrix above."""
+    graphs, leaves, points = _graphs(apply, params, conditions, points)
+    return jnp.concatenate([scales[name] * _rows(graph, leaves, points[name]) for name, graph in graphs.items()])
+
+
+def _graphs(apply, params, conditions, points):
+    """Return the residuals' graphs by condition, the parameters' leaves, and the points."""
+    setting, leaves, points = setting_of(apply, params, conditions, points)
+    return residual_graphs(*residuals_of(setting)), leaves, points
+
+
+def _rows(graph, leaves, x):
+    """Return the gradients of the residuals at points x (n, d), an array (n * outputs, P)."""
+    dtype = jnp.result_type(*leaves)
+
+    def at(point):
+        out, pullback = jax.vjp(lambda leaves: graph.run([*leaves, point])[0][0], leaves)
+        (gradients,) = jax.vmap(pullback)(jnp.eye(out.size, dtype=out.dtype))
+        return jnp.concatenate([g.reshape(out.size, -1).astype(dtype) for g in gradients], axis=1)
+
+    J = jax.vmap(at)(x)
+    return J.reshape(-1, J.shape[-1])
 
 
 def _chunk_size(n, bytes_per_point, memory):
@@ -95,7 +113,7 @@ def _chunk_size(n, bytes_per_point, memory):
 
 def _accumulated(G, rows, x, count, chunk, scale):
     """Return G plus ``scale^2 J^T J`` of the first ``count`` points of x."""
-    x = _padded(x, -(-len(x) // chunk))
+    x = padded(x, -(-len(x) // chunk))
     counted = (jnp.arange(len(x)) < count).reshape(-1, chunk)
 
     def add(G, some):
@@ -105,9 +123,3 @@ def _accumulated(G, rows, x, count, chunk, scale):
         return G + J.T @ J, None
 
     return jax.lax.scan(add, G, (x.reshape(-1, chunk, *x.shape[1:]), counted))[0]
-
-
-def _padded(x, parts):
-    """Repeat the last point until the number of points can be divided by ``parts``."""
-    n = len(x)
-    return x[np.minimum(np.arange(n + -n % parts), n - 1)]

@@ -118,9 +118,13 @@ def _on_each(function, mesh):
 
 
 def _padded(x, mesh):
-    """Repeat the last point until the number of points can be divided by that of the devices."""
+    return padded(replicated(x, mesh), mesh.size)
+
+
+def padded(x, parts):
+    """Repeat the last point until the number of points can be divided by ``parts``."""
     n = len(x)
-    return replicated(x, mesh)[np.minimum(np.arange(n + -n % mesh.size), n - 1)]
+    return x[np.minimum(np.arange(n + -n % parts), n - 1)]
 
 
 def _rows_of_each(sizes, devices):

@@ -22,6 +22,7 @@ from pinnntk_lib.kernel import ntk
 from pinnntk_lib.problems import Problem
 from pinnntk_lib.training._checkpoints import Checkpoints
 from pinnntk_lib.training._data import error_measure, source
+from pinnntk_lib.training._descent import warn_if_stalled
 from pinnntk_lib.training._linearized import stable_rate
 from pinnntk_lib.training._log import Log
 from pinnntk_lib.training._result import DivergenceError, Result, TrainState, checked, unpacked
@@ -130,7 +131,7 @@ def train(
     run = _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data)
     with _store(checkpoints, resume) as store:
         before = _before(resume, start, list(problem.conditions), steps, mesh)
-        log, state = Log(before, store, checkpoint_every, snapshot_steps), before.state
+        log, state, warned = Log(before, store, checkpoint_every, snapshot_steps), before.state, False
         with tqdm(total=steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
             try:
                 first = run(state, 1, np.inf)[1]
@@ -147,6 +148,7 @@ def train(
                     if diverged(last, limit):
                         x = draw(data, log.recorded.step)[0]
                         raise _divergence(apply, problem, x, mesh, reached, last, log.result(log.recorded))
+                    warned = warned or warn_if_stalled(state.opt_state)
                     if step >= steps:
                         break
                     state = reached

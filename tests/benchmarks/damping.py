@@ -12,15 +12,19 @@ differ in how they choose mu, in how far they follow d, and in the order of the 
 order 2 or 3 adds Taylor terms for which the residuals' own terms of that order are solved away as well ("geodesic
 acceleration", Transtrum and Sethna 2012): ``theta + t d + t^2 a`` with ``a = -J^T (K + mu I)^{-1} r'' / 2``.
 
-The gain of a step is the decrease in the loss, divided by the decrease that the linearised residuals predict.
+The gain of a step is the decrease in the loss, divided by the decrease that the linearised residuals predict. All but
+the first two rules take the least damping for which the gain of some length t is large enough, searched from the last
+one by factors of 3 up and down.
 
-| rule | damping | curve and length t |
-| --- | --- | --- |
-| nielsen | Nielsen's rule for Levenberg–Marquardt, as in the library | order 1, t = 1 |
-| line, line-2 | nearly none | order 1 or 2; the best t of 1, 1/2, ..., 2^-13 |
-| least | the least with gain >= 0.1, found by factors of 3 up and down | order 1, t = 1 |
-| least-2, least-3 | the least with gain >= 1 - 0.9 t, found likewise | the best of orders to 2 or 3, t = 1, 1/2, 1/4 |
-| first-2 | the first with gain >= 1 - 0.9 t, by factors of 4 up; a tenth of it next time | as least-2 |
+| rule | damping | order of the curve | lengths t |
+| --- | --- | --- | --- |
+| nielsen | Nielsen's rule for Levenberg–Marquardt | 1 | 1 |
+| line | nearly none | 1 | the best of 1, 1/2, ..., 2^-13 |
+| full | gain >= 0.1 | 1 | 1 |
+| full-2 | gain >= 0.1 | 2 | 1 |
+| curve | gain >= 1 - 0.9 t, as in the library | 2 | 1, 1/2, 1/4 |
+| curve-low | gain >= 0.1 | 2 | 1, 1/2, 1/4 |
+| curve-3 | gain >= 1 - 0.9 t | 3 | 1, 1/2, 1/4 |
 
 To add a rule, write a function like :func:`search` and add it to ``RULES``. The times exclude compilation and the
 evaluation of the error. Two threads add their CPU seconds up, so pin the program to one core if these are to compare.
@@ -91,11 +95,10 @@ def nielsen(system: System, memory: Memory, max_tries: int = 10) -> Outcome:
     return jax.lax.while_loop(lambda t: (t.length == 0) & (t.attempts < max_tries), attempt, start)
 
 
-def line(system: System, memory: Memory, order: int = 1, lengths: int = 14, damping: float = 1e-12) -> Outcome:
-    """Take the length with the least loss along a curve that is hardly damped, or no step if the loss would grow."""
-    solve = system.solver(max(damping, system.least) * system.mean)
-    terms = taylor(system, solve, order, limit=math.inf)
-    steps, t = candidates(terms, 0.5 ** np.arange(lengths), orders=[order])
+def line(system: System, memory: Memory, lengths: int = 14, damping: float = 1e-12) -> Outcome:
+    """Take the length with the least loss along a direction that is hardly damped, or none if the loss would grow."""
+    terms = -system.solver(max(damping, system.least) * system.mean)(system.residuals)[None]
+    steps, t = candidates(terms, 0.5 ** np.arange(lengths))
     losses = losses_after(system, steps)
     best = jnp.argmin(losses)
     better = losses[best] < system.loss
@@ -117,25 +120,21 @@ def search(
     memory: Memory,
     order: int = 1,
     lengths: tuple[float, ...] = (1.0,),
-    up: float = 3.0,
-    down: float = 3.0,
-    first: bool = False,
     shortfall: float = 0.9,
-    max_tries: int = 8,
+    factor: float = 3.0,
+    max_tries: int = 10,
 ) -> Outcome:
-    """Take the step with the least damping for which some length t is predicted well, ``gain >= 1 - shortfall t``.
+    """Take the step with the least damping for which some length t has ``gain >= 0.1 + shortfall (1 - t)``.
 
-    Among the steps with this damping that are predicted well, the one with the least loss is taken. A full step must
-    keep a tenth of its promise, and a short one nearly all of it.
+    Among the steps with this damping that pass, the one with the least loss is taken.
 
     Args:
         system: the linearised problem.
         memory: the damping that the last step took.
-        order: the highest order of the curve; all orders up to it are tried.
+        order: the order of the curve.
         lengths: the lengths that are tried.
-        up, down: factors of the damping after an attempt that fails, and after one that succeeds.
-        first: stop at the first damping that passes, and go down from it only if it was the first that was tried.
         shortfall: as above.
+        factor: between one damping and the next.
         max_tries: maximum number of dampings that are tried.
     """
 
@@ -143,17 +142,17 @@ def search(
         mu = search.tried * system.mean
         solve = system.solver(mu)
         terms = taylor(system, solve, order)
-        steps, t = candidates(terms, lengths, orders=range(1, order + 1))
+        steps, t = candidates(terms, lengths)
         losses = losses_after(system, steps)
         gains = (system.loss - losses) / system.decrease(terms[0], mu, t)
         # near convergence, rounding errors can make the predicted decrease negative
-        passes = (gains >= 1 - shortfall * t) & (losses < system.loss)
+        passes = (gains >= 0.1 + shortfall * (1 - t)) & (losses < system.loss)
         best = jnp.argmin(jnp.where(passes, losses, jnp.inf))
         passed = passes[best]
         found = Outcome(steps[best], Memory(search.tried, memory.growth), search.best.attempts, t[best])
         kept = jax.tree.map(lambda new, old: jnp.where(passed, new, old), found, search.best)
         return Search(
-            jnp.clip(jnp.where(passed, search.tried / down, search.tried * up), system.least, MOST),
+            jnp.clip(jnp.where(passed, search.tried / factor, search.tried * factor), system.least, MOST),
             kept._replace(attempts=kept.attempts + 1),
             search.passed | passed,
             # at the least damping, there is nothing left to try
@@ -161,27 +160,23 @@ def search(
         )
 
     def goes_on(search):
-        done = search.passed if first else search.passed & search.failed
-        return ~done & (search.best.attempts < max_tries)
+        return ~(search.passed & search.failed) & (search.best.attempts < max_tries)
 
     damping = jnp.clip(memory.damping, system.least, MOST)
     start = Search(damping, nothing(system, Memory(damping, memory.growth)), jnp.array(False), jnp.array(False))
     end = jax.lax.while_loop(goes_on, attempt, start)
-    found = end.best.memory.damping
-    if first:
-        found = jnp.where(end.best.attempts == 1, found / down, found)
-    return end.best._replace(memory=Memory(jnp.where(end.passed, found, end.tried), memory.growth))
+    return end.best._replace(memory=Memory(jnp.where(end.passed, end.best.memory.damping, end.tried), memory.growth))
 
 
 SHORT = (1.0, 0.5, 0.25)
 RULES = {
     "nielsen": nielsen,
     "line": line,
-    "line-2": partial(line, order=2),
-    "least": search,
-    "least-2": partial(search, order=2, lengths=SHORT),
-    "least-3": partial(search, order=3, lengths=SHORT),
-    "first-2": partial(search, order=2, lengths=SHORT, first=True, up=4.0, down=10.0),
+    "full": search,
+    "full-2": partial(search, order=2),
+    "curve": partial(search, order=2, lengths=SHORT),
+    "curve-low": partial(search, order=2, lengths=SHORT, shortfall=0.0),
+    "curve-3": partial(search, order=3, lengths=SHORT),
 }
 
 
@@ -191,11 +186,11 @@ def nothing(system, memory):
     return Outcome(jnp.zeros_like(system.gradient), memory, jnp.array(0), zero)
 
 
-def taylor(system, solve, order, limit=0.75):
+def taylor(system, solve, order):
     """Return the terms (order, P) of the curve ``t d + t^2 a + ...``.
 
     Each is solved for from the residuals' Taylor coefficient of the same order along the terms before it. A term is
-    zero if it is longer than ``limit`` times the one before it, because the series can then not be trusted.
+    zero if it is longer than 0.75 times the one before it, because the series can then not be trusted.
     """
     terms = -solve(system.residuals)[None]
     for k in range(2, order + 1):
@@ -205,7 +200,7 @@ def taylor(system, solve, order, limit=0.75):
 
         coefficient = derivative(path, k)(jnp.zeros_like(system.loss)) / math.factorial(k)
         term = -solve(coefficient)
-        trusted = jnp.linalg.norm(term) <= limit * jnp.linalg.norm(terms[-1])
+        trusted = jnp.linalg.norm(term) <= 0.75 * jnp.linalg.norm(terms[-1])
         terms = jnp.concatenate([terms, jnp.where(trusted, term, 0.0)[None]])
     return terms
 
@@ -217,12 +212,10 @@ def derivative(f, order):
     return derivative(lambda t: jax.jvp(f, (t,), (jnp.ones_like(t),))[1], order - 1)
 
 
-def candidates(terms, lengths, orders):
-    """Return the steps (m, P) along the curves of these orders over these lengths, and their lengths (m,)."""
-    t = jnp.tile(jnp.asarray(lengths, terms.dtype), len(orders))
-    highest = jnp.repeat(jnp.array([*orders]), len(lengths))
-    k = jnp.arange(1, len(terms) + 1)
-    return jnp.where(k <= highest[:, None], t[:, None] ** k, 0.0) @ terms, t
+def candidates(terms, lengths):
+    """Return the steps (m, P) along a curve over these lengths, and the lengths (m,)."""
+    t = jnp.asarray(lengths, terms.dtype)
+    return t[:, None] ** jnp.arange(1, len(terms) + 1) @ terms, t
 
 
 def losses_after(system, steps):
@@ -282,13 +275,13 @@ def timed(steps: Callable, error: Callable, carry: Any, seconds: float) -> dict[
 
 
 def heading() -> str:
-    names = [f"{'problem':13} {'rule':8} seed {'steps':>6} {'error':>8} {'attempts':>8} {'length':>6} "]
+    names = [f"{'problem':13} {'rule':9} seed {'steps':>6} {'error':>8} {'attempts':>8} {'length':>6} "]
     return " ".join(names + [f"{bound:>11.0e}" for bound in ERRORS])
 
 
 def line_of(row: dict[str, Any]) -> str:
     """Return a line of the table; its last columns are CPU/wall seconds to the errors."""
-    cells = [f"{row['problem']:13} {row['rule']:8} {row['seed']:4} {row['steps']:6} {row['error']:8.1e}"]
+    cells = [f"{row['problem']:13} {row['rule']:9} {row['seed']:4} {row['steps']:6} {row['error']:8.1e}"]
     cells += [f"{row['attempts']:8.1f} {row['length']:6.2f} "]
     for bound in ERRORS:
         at = row["reached"].get(f"{bound:.0e}")

@@ -245,7 +245,7 @@ def least_squares(case: Case, in_residual_space: bool | None = None) -> Callable
                 return lambda v: pullback(cho_solve(factors, v))[0]
             return lambda v: cho_solve(factors, pullback(v)[0])
 
-        least = 10 * float(jnp.finfo(matrix.dtype).eps) * len(matrix)
+        least = 0.1 * float(jnp.finfo(matrix.dtype).eps) * len(matrix)
         mean = jnp.trace(matrix) / len(r)  # both matrices have the same trace
         return System(after, r, squared(r), pullback(r)[0], solver, mean, least)
 

@@ -35,6 +35,12 @@ def test_is_the_jacobian_s_product(poisson, memory):
     assert np.allclose(G, J.T @ J, rtol=1e-12, atol=1e-12 * np.abs(G).max())
 
 
+def test_the_jacobian_has_the_order_of_ravel_pytree(poisson):
+    model, params, problem, points = poisson
+    J = pn.kernel.jacobian(model.apply, params, problem, points, SCALES)
+    assert np.allclose(J, jacobian(*poisson), rtol=1e-12, atol=1e-12 * np.abs(J).max())
+
+
 def test_has_the_kernel_s_eigenvalues(poisson):
     model, params, problem, points = poisson
     ones = {"u": 1.0, "r": 1.0}

@@ -1,4 +1,6 @@
-"""Kernel gradient descent, checked against Levenberg–Marquardt steps that are computed in parameter space."""
+"""Kernel gradient descent, checked against steps that are computed from a dense Jacobian in parameter space."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,11 +21,13 @@ def one_step(model, params, problem, points, weights=None, **options):
     return ravel_pytree(pn.train(model.apply, params, problem, points, optimizer, 1, weights).params)[0]
 
 
-def levenberg_marquardt(model, params, problem, points, weights, damping):
-    """Return the parameters after the step ``-(J^T J + mu I)^{-1} J^T r``, computed from a dense Jacobian.
+def searched_step(model, params, problem, points, weights, damping):
+    """Return the parameters after one step, computed from a dense Jacobian in parameter space.
 
-    ``mu`` is the damping, relative to the mean diagonal entry of ``J J^T``, times the first of 1, 2, 8, ... that
-    lowers the loss.
+    For ``mu``, the damping relative to the mean diagonal entry of ``J J^T``, the direction is the Levenberg–Marquardt
+    step. It is followed with a correction for the residuals' second derivative, over lengths from 1 to 1/4. Of those
+    whose decrease in the loss is well predicted, the one with the least loss counts, at the least mu at which there is
+    one. The mu are apart by factors of 3.
     """
     flat, unravel = ravel_pytree(params)
 
@@ -32,18 +36,34 @@ def levenberg_marquardt(model, params, problem, points, weights, damping):
         return jnp.concatenate([jnp.sqrt(weights[name] / len(v)) * v for name, v in r.items()])
 
     J, r = jax.jacrev(scaled)(flat), scaled(flat)
-    mu, factor = damping * jnp.trace(J @ J.T) / len(r), 2
-    while True:
-        new = flat - jnp.linalg.solve(J.T @ J + mu * jnp.eye(len(flat)), J.T @ r)
-        if jnp.sum(scaled(new) ** 2) < jnp.sum(r**2):
-            return new
-        mu, factor = mu * factor, 2 * factor
+
+    def best(mu):
+        backwards = partial(jnp.linalg.solve, J.T @ J + mu * jnp.eye(len(flat)))
+        d = -backwards(J.T @ r)
+        second = jax.jvp(lambda at: jax.jvp(scaled, (at,), (d,))[1], (flat,), (d,))[1]
+        bend = -backwards(J.T @ second) / 2
+        bend *= jnp.linalg.norm(bend) <= 0.75 * jnp.linalg.norm(d)
+        found = {}
+        for t in (1, 1 / 2, 1 / 4):
+            new = flat + t * d + t**2 * bend
+            loss, predicted = jnp.sum(scaled(new) ** 2), jnp.sum((r + t * J @ d) ** 2)
+            if loss < r @ r and r @ r - loss >= (1 - 0.9 * t) * (r @ r - predicted):
+                found[float(loss)] = new
+        return found[min(found)] if found else None
+
+    mu = damping * jnp.trace(J @ J.T) / len(r)
+    while best(mu) is None:
+        mu *= 3
+    while best(mu / 3) is not None:
+        mu /= 3
+    return best(mu)
 
 
 @pytest.mark.parametrize("weights", [{"u": 1.0, "r": 1.0}, {"u": 100.0, "r": 0.5}])
 @pytest.mark.parametrize("damping", [1e-3, 1.0])
-def test_a_step_is_a_levenberg_marquardt_step(poisson, weights, damping):
-    expected = levenberg_marquardt(*poisson, weights, damping)
+def test_a_step_is_that_of_a_dense_computation(poisson, weights, damping):
+    """There are fewer residuals than parameters, so the kernel is used."""
+    expected = searched_step(*poisson, weights, damping)
     assert np.allclose(one_step(*poisson, weights, damping=damping), expected, rtol=1e-6, atol=1e-8)
 
 
@@ -53,13 +73,13 @@ def test_with_more_residuals_than_parameters(poisson, weights):
     _, _, problem, _ = poisson
     points, model = problem.points({"u": 4, "r": 60}), pn.MLP(5, shift=0.5, scale=0.3)
     setting = model, model.init(jax.random.key(0)), problem, points
-    assert np.allclose(one_step(*setting, weights), levenberg_marquardt(*setting, weights, 1e-3), rtol=1e-7, atol=1e-9)
+    assert np.allclose(one_step(*setting, weights), searched_step(*setting, weights, 1e-3), rtol=1e-7, atol=1e-9)
 
 
 @pytest.mark.slow
 def test_three_conditions_and_two_layers(wave):
     weights = {"u": 3.0, "ut": 1.0, "r": 0.1}
-    assert np.allclose(one_step(*wave, weights), levenberg_marquardt(*wave, weights, 1e-3), rtol=1e-5, atol=1e-7)
+    assert np.allclose(one_step(*wave, weights), searched_step(*wave, weights, 1e-3), rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("scale", [1e-3, 1e3])
@@ -112,11 +132,11 @@ def test_a_step_that_cannot_be_improved_leaves_all_as_it_is():
 @pytest.mark.slow
 def test_fresh_points_and_adaptive_weights(wave):
     model, params, problem, _ = wave
-    sampler = pn.RandomPoints(problem, 20)
+    sampler = pn.RandomPoints(problem, {"u": 50, "ut": 50, "r": 200})  # more than the 105 parameters
     setting = model.apply, params, problem, sampler, pn.kernel_gradient_descent()
     history = pn.train(*setting, 50, pn.NTKWeights(every=10), key=jax.random.key(0), log_every=10).history
-    assert history["error"][-1] < history["error"][0]
-    assert history["losses"]["u"][-1] < 0.5 * history["losses"]["u"][0]
+    assert history["error"][-1] < 0.5 * history["error"][0]
+    assert history["losses"]["u"][-1] < 0.1 * history["losses"]["u"][0]
 
 
 def test_resumed_bit_for_bit(wave, tmp_path):
@@ -128,13 +148,63 @@ def test_resumed_bit_for_bit(wave, tmp_path):
     assert same(whole.state, rest.state)
 
 
-def test_float32(poisson):
-    model, params, problem, points = poisson
+def in_float32(model, params, problem, points):
     params, points = jax.tree.map(lambda leaf: leaf.astype(np.float32), (params, points))
-    setting = model.apply, params, problem, points, pn.kernel_gradient_descent()
-    result = pn.train(*setting, 60)
+    return model.apply, params, problem, points
+
+
+@pytest.mark.parametrize("sizes", [{"u": 4, "r": 20}, {"u": 4, "r": 60}])
+def test_float32_resolves_small_modes(sizes):
+    """With fewer and with more residuals than the 37 parameters."""
+    problem, model = pn.problems.Poisson1D(a=2), pn.MLP(width=12, shift=0.5, scale=0.3)
+    setting = in_float32(model, model.init(jax.random.key(0)), problem, problem.points(sizes))
+    result = pn.train(*setting, pn.kernel_gradient_descent(), 60, log_every=60)
     assert all(leaf.dtype == np.float32 for leaf in jax.tree.leaves(result.params))
-    assert result.history["losses"]["r"][-1] < 1e-2 * result.history["losses"]["r"][0]
+    assert result.history["error"][-1] < 1e-3
+
+
+@pytest.mark.slow
+def test_float32_solves_a_stiff_oscillator():
+    """The kernel's small modes, which the kernel itself in single precision does not resolve, decide this problem.
+
+    With the kernel, the error stays between 0.98 and 1 (three seeds); in double precision it ends near 1e-6.
+    """
+    k, c = 400.0, 4.0
+    frequency = np.sqrt(k - c**2 / 4)
+    phase = np.arctan(-c / 2 / frequency)
+
+    def exact(x):
+        return jnp.exp(-c / 2 * x[..., 0]) * jnp.cos(frequency * x[..., 0] + phase) / np.cos(phase)
+
+    def residual(u, x):
+        return pn.dd(u, 0)(x) + c * pn.d(u, 0)(x) + k * u(x)
+
+    def start(n, key):
+        return jnp.zeros((n, 1))
+
+    conditions = {
+        "u": pn.Condition(lambda u, x: u(x), 1.0, start),
+        "ut": pn.Condition(lambda u, x: pn.d(u, 0)(x), 0.0, start),
+        "r": pn.Condition(residual, 0.0, lambda n, key: jnp.linspace(0, 1, n)[:, None]),
+    }
+    problem, model = pn.Problem(conditions, (0.0,), (1.0,), exact), pn.MLP(32, 3, shift=0.5, scale=0.3)
+    points = problem.points({"u": 1, "ut": 1, "r": 80})
+    setting = in_float32(model, model.init(jax.random.key(0)), problem, points)
+    assert pn.train(*setting, pn.kernel_gradient_descent(), 150, log_every=150).history["error"][-1] < 1e-4
+
+
+def test_float32_warns_when_rounding_errors_stop_it(poisson):
+    setting = in_float32(*poisson)
+    with pytest.warns(UserWarning, match="none of the last .* steps reduced the loss") as warned:
+        pn.train(*setting, pn.kernel_gradient_descent(), 400, log_every=20)
+    assert len(warned) == 1
+
+
+def test_float32_warns_when_the_jacobian_does_not_fit(poisson):
+    setting = in_float32(*poisson)
+    with pytest.warns(UserWarning, match="in single precision with less than memory="):
+        result = pn.train(*setting, pn.kernel_gradient_descent(memory=2**13), 20)
+    assert result.history["losses"]["r"][-1] < 0.1 * result.history["losses"]["r"][0]
 
 
 def test_l_bfgs_of_optax_has_what_it_asks_for(poisson):
@@ -158,8 +228,8 @@ def test_arguments_are_checked(options, named):
 
 
 @pytest.mark.slow
-def test_the_paper_s_model_problem_to_four_digits():
-    """A hundred steps solve the paper's problem to a median error below 1e-4 over ten seeds.
+def test_the_paper_s_model_problem_to_six_digits():
+    """A hundred steps solve the paper's problem to a median error below 1e-6 over ten seeds.
 
     Plain training fails on this problem, and Algorithm 1 reaches 2e-3 in 40,000 steps.
     """
@@ -170,5 +240,5 @@ def test_the_paper_s_model_problem_to_four_digits():
     for seed in range(10):
         setting = model.apply, model.init(jax.random.key(seed)), problem, points, optimizer
         errors.append(pn.train(*setting, 100, progress=False).history["error"][-1])
-    assert np.median(errors) < 1e-4
-    assert max(errors) < 1e-3
+    assert np.median(errors) < 1e-6
+    assert max(errors) < 1e-5

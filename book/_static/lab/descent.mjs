@@ -1,14 +1,19 @@
-// Kernel descent: damped Gauss-Newton steps -J^T (K + mu I)^-1 r, with the library's rule for the damping
-// (`kernel_gradient_descent`): the better a step agrees with its prediction, the less the next one is damped; one that
-// does not reduce the loss is tried again with more.
+// Kernel descent with the library's search for the damping (`kernel_gradient_descent`): steps along the direction
+// -J^T (K + mu I)^-1 r, corrected to second order, with the least damping mu for which one of three lengths is predicted
+// well.
 
 import { dot, jacobian, kernel } from "./kernel.mjs";
 
 const TRIES = 10;
+const LENGTHS = [1, 0.5, 0.25];
+const SHORTFALL = 0.9; // by this much, times the length, the decrease in the loss may fall short of the predicted one
+const BEND = 0.75; // the correction is left out if it is longer than this fraction of the direction
+const FACTOR = 3; // between one damping and the next
+const MOST = 1e12;
 
-/** Takes a step in place. Returns the losses before it, mu (null if no step was taken) and the next damping,
- * {fraction of the mean eigenvalue, growth at the next rejection}. */
-export function descend(model, weights, { fraction, growth }) {
+/** Takes a step in place. Returns the losses before it; its damping mu and length, null if no step was taken; and the
+ * damping that the next step tries first, a fraction of the mean eigenvalue. */
+export function descend(model, weights, fraction) {
   const { params } = model;
   const J = jacobian(model);
   const n = J.rows.length;
@@ -16,38 +21,61 @@ export function descend(model, weights, { fraction, growth }) {
   const r = Float64Array.from(J.residuals, (value, i) => root[i] * value);
   const A = kernel(J, root);
   const mean = A.reduce((sum, row, i) => sum + row[i], 0) / n;
-  const loss = dot(r, r);
-  const least = 10 * 2 ** -52 * n; // with less damping the factorisation would fail
+  const least = 0.1 * 2 ** -52 * Math.min(n, params.length); // with less, rounding errors are larger than mu
   const losses = new Float64Array(J.counts.length);
   J.residuals.forEach((value, i) => (losses[J.owner[i]] += value ** 2 / J.counts[J.owner[i]]));
 
   const before = params.slice();
-  fraction = Math.max(fraction, least);
-  for (let tried = 0; tried < TRIES; tried++) {
-    const mu = fraction * mean;
-    const y = solve(A, mu, r);
-    params.set(before);
-    J.rows.forEach((row, i) => {
-      const c = -root[i] * y[i];
-      for (let p = 0; p < params.length; p++) params[p] += c * row[p];
-    });
-    let after = 0;
-    model.residuals().forEach((value, i) => (after += (root[i] * value) ** 2));
-    const left = mu * mu * dot(y, y); // of the linearised residuals
-    const gain = (loss - after) / (loss - left);
-    const better = gain > 0; // false for NaN
-    fraction = Math.min(Math.max(fraction * (better ? Math.max(1 / 3, 1 - (2 * gain - 1) ** 3) : growth), least), 1e12);
-    growth = better ? 2 : 2 * growth;
-    if (better) return { losses, mu, damping: { fraction, growth } };
+  const after = (step) => {
+    for (let p = 0; p < params.length; p++) params[p] = before[p] + step[p];
+    return model.residuals().map((value, i) => root[i] * value);
+  };
+  const problem = { J, root, A, r, after };
+  const clip = (value) => Math.min(Math.max(value, least), MOST);
+  fraction = clip(fraction);
+  let [found, failed] = [null, false];
+  for (let tried = 0; tried < TRIES && !(found && failed); tried++) {
+    const best = bestAt(problem, fraction * mean);
+    if (best) found = { ...best, mu: fraction * mean, fraction };
+    failed ||= !best || fraction <= least; // at the least damping, nothing is left to try
+    fraction = clip(best ? fraction / FACTOR : fraction * FACTOR);
   }
-  params.set(before);
-  return { losses, mu: null, damping: { fraction, growth } };
+  for (let p = 0; p < params.length; p++) params[p] = before[p] + (found?.step[p] ?? 0);
+  return { losses, mu: found?.mu ?? null, length: found?.length ?? null, fraction: found?.fraction ?? fraction };
 }
 
-/** Solves (A + mu I) y = r by a Cholesky factorisation; NaN if there is none. A is the lower half, kept as it is. */
-function solve(A, mu, r) {
+/** The step of least loss among those at this damping that are predicted well, {step, length}; null if there is none. */
+function bestAt({ J, root, A, r, after }, mu) {
+  const solve = solver(J.rows, root, A, mu);
+  const direction = solve(r).map((d) => -d);
+  const first = J.rows.map((row, i) => root[i] * dot(row, direction));
+  const second = secondDerivative((t) => after(direction.map((d) => t * d)));
+  let bend = solve(second).map((d) => -d / 2);
+  if (!(dot(bend, bend) <= BEND ** 2 * dot(direction, direction))) bend = bend.fill(0);
+  const loss = dot(r, r);
+  let best = null;
+  for (const length of LENGTHS) {
+    const step = direction.map((d, p) => length * d + length ** 2 * bend[p]);
+    const residuals = after(step);
+    const found = dot(residuals, residuals);
+    const linear = r.map((value, i) => value + length * first[i]);
+    const promise = (1 - SHORTFALL * length) * (loss - dot(linear, linear));
+    if (loss - found >= promise && found < loss && !(best?.loss <= found)) best = { step, length, loss: found };
+  }
+  return best;
+}
+
+/** The second derivative at 0 of a function from numbers to arrays, by differences of fourth order. */
+function secondDerivative(f) {
+  const h = 1e-2;
+  const [a, b, c, d, e] = [-2, -1, 0, 1, 2].map((k) => f(k * h));
+  return c.map((_, i) => (16 * (b[i] + d[i]) - 30 * c[i] - a[i] - e[i]) / (12 * h * h));
+}
+
+/** v -> J^T (A + mu I)^-1 v by a Cholesky factorisation, NaN if there is none. A is the lower half; `rows` are those of
+ * J before they are scaled by `root`. */
+function solver(rows, root, A, mu) {
   const L = A.map((row) => row.slice());
-  const y = Float64Array.from(r);
   for (let i = 0; i < L.length; i++) {
     const row = L[i];
     row[i] += mu;
@@ -57,12 +85,22 @@ function solve(A, mu, r) {
       for (let k = 0; k < j; k++) sum -= row[k] * other[k];
       row[j] = j < i ? sum / other[j] : Math.sqrt(sum);
     }
-    for (let k = 0; k < i; k++) y[i] -= row[k] * y[k];
-    y[i] /= row[i];
   }
-  for (let i = L.length - 1; i >= 0; i--) {
-    y[i] /= L[i][i];
-    for (let k = 0; k < i; k++) y[k] -= L[i][k] * y[i];
-  }
-  return y;
+  return (v) => {
+    const y = Float64Array.from(v);
+    for (let i = 0; i < L.length; i++) {
+      for (let k = 0; k < i; k++) y[i] -= L[i][k] * y[k];
+      y[i] /= L[i][i];
+    }
+    for (let i = L.length - 1; i >= 0; i--) {
+      y[i] /= L[i][i];
+      for (let k = 0; k < i; k++) y[k] -= L[i][k] * y[i];
+    }
+    const step = new Float64Array(rows[0].length);
+    rows.forEach((row, i) => {
+      const c = root[i] * y[i];
+      for (let p = 0; p < step.length; p++) step[p] += c * row[p];
+    });
+    return step;
+  };
 }

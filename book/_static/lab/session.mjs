@@ -11,7 +11,7 @@ const FREQUENCIES = 8; // rows of B: twice as many Fourier features
 const UPDATE_EVERY = 100; // steps between Algorithm 1's weights
 const GROWTH_LIMIT = 1e6; // a run whose loss has grown by this has diverged, as in the library
 const ROWS = 1.02; // each row of the history comes this much later than the one before: a few hundred in all
-const REMEMBERED = 1000; // dampings that are kept for the prediction; by then no mode is left
+const REMEMBERED = 1000; // damped steps that are kept for the prediction; by then no mode is left
 
 /** Problem and network of the settings: their residuals and gradients. */
 export class Model {
@@ -134,7 +134,7 @@ export class Session {
     this.names = this.model.problem.names;
     this.gradient = new Float64Array(this.params.length);
     this.moments = { m: new Float64Array(this.params.length), v: new Float64Array(this.params.length), steps: 0 };
-    this.damping = { fraction: 1e-3, growth: 2 };
+    this.damping = 1e-3;
     this.step = 0;
     this.diverged = null;
     this.history = { step: [], error: [], losses: this.names.map(() => []), weights: this.names.map(() => []) };
@@ -151,7 +151,7 @@ export class Session {
       this.moments.m.fill(0);
       this.moments.v.fill(0);
       this.moments.steps = 0;
-      this.damping = { fraction: 1e-3, growth: 2 };
+      this.damping = 1e-3;
     }
     Object.assign(this, { optimizer, rate, adaptive: scheme === "ntk" });
     this.weights = this.adaptive ? this.algorithm1() : this.names.map((name) => (scheme === "fixed" && name !== "r" ? fixed : 1));
@@ -160,7 +160,7 @@ export class Session {
 
   /** From here the prediction is made: at this step, with these parameters. */
   begin() {
-    this.base = { step: this.step, params: this.params.slice(), weights: Array.from(this.weights), dampings: [] };
+    this.base = { step: this.step, params: this.params.slice(), weights: Array.from(this.weights), damped: [] };
   }
 
   /** Algorithm 1's weights: the sum of the average convergence rates divided by each. */
@@ -207,9 +207,9 @@ export class Session {
   }
 
   kernelStep() {
-    const { losses, mu, damping } = descend(this.model, this.weights, this.damping);
-    this.damping = damping;
-    if (this.base.dampings.length < REMEMBERED) this.base.dampings.push(mu);
+    const { losses, mu, length, fraction } = descend(this.model, this.weights, this.damping);
+    this.damping = fraction;
+    if (mu !== null && this.base.damped.length < REMEMBERED) this.base.damped.push({ mu, length });
     return losses;
   }
 

@@ -30,7 +30,7 @@ export class Theatre {
     return { J, scale, values, vectors, residual, amplitudes: vectors.map((q) => dot(q, residual)) };
   }
 
-  /** state: {params, step, weights, optimizer, rate, base: {id, step, params, weights, dampings}}; withSpectra: whether
+  /** state: {params, step, weights, optimizer, rate, base: {id, step, params, weights, damped}}; withSpectra: whether
    * to compute the eigenvalues of each condition's own kernel too. */
   frame({ params, step, weights, optimizer, rate, base }, withSpectra) {
     if (this.base?.id !== base.id) this.begin(base);
@@ -49,7 +49,7 @@ export class Theatre {
         vector: mode.vector,
         shares,
         left: Math.abs(mode.amplitude),
-        expected: Math.abs(mode.start) * left(mode.kappa, optimizer, rate, step - base.step, base.dampings),
+        expected: Math.abs(mode.start) * left(mode.kappa, optimizer, rate, step - base.step, base.damped),
       };
     });
     return {
@@ -159,8 +159,8 @@ export class Theatre {
 }
 
 /** The fraction of a mode that is left, by theory: null for Adam, which follows no kernel. */
-function left(kappa, optimizer, rate, steps, dampings) {
+function left(kappa, optimizer, rate, steps, damped) {
   if (optimizer === "adam") return NaN;
   if (optimizer === "sgd") return Math.abs(1 - rate * kappa) ** steps;
-  return dampings.reduce((product, mu) => (mu === null ? product : (product * mu) / (kappa / 2 + mu)), 1);
+  return damped.reduce((product, { mu, length }) => product * (1 - (length * kappa) / (kappa + 2 * mu)), 1);
 }
