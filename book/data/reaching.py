@@ -1,6 +1,7 @@
-"""Shared by the scripts beside this file: timed kernel descent until an error is reached."""
+"""Shared by the scripts beside this file: training that is timed, without compilation and the measurement of errors."""
 
 import time
+from collections.abc import Callable
 
 import jax
 
@@ -23,10 +24,77 @@ def relative_error(apply, problem, side):
     return error
 
 
-def reach(aim, most, stride, apply, params, problem, points, key=None):
-    """Train by ``pn.kernel_gradient_descent`` until the relative error is below ``aim``, or for ``most`` steps.
+class Stopped(Exception):
+    """Ends a training run from within its measurement."""
+
+
+def timed(
+    apply,
+    params,
+    problem,
+    points,
+    optimizer,
+    weights=None,
+    *,
+    stride: int,
+    stop: Callable,
+    side: int = 100,
+    key=None,
+):
+    """Train in one call, and measure time and error every ``stride`` steps until ``stop(step, seconds, error)``.
 
     The time is that of training alone, without compilation and the measurement of errors.
+
+    Returns:
+        ``{"step": [...], "seconds": [...], "error": [...]}``, with a row every ``stride`` steps.
+
+    Raises:
+        pinnntk_lib.DivergenceError: if training diverges; its ``rows`` are those before.
+    """
+    error = relative_error(apply, problem, side)
+    rows = {"step": [], "seconds": [], "error": []}
+    # the first measurement comes before the first step
+    spent, started = 0.0, None
+
+    def measure(params):
+        nonlocal spent, started
+        jax.block_until_ready(params)
+        if started is not None:
+            spent += time.perf_counter() - started
+            step = stride * (len(rows["step"]) + 1)
+            row = step, round(spent, 3), float(error(params))
+            for name, value in zip(rows, row):
+                rows[name].append(value)
+            if stop(*row):
+                raise Stopped
+        started = time.perf_counter()
+        return {}
+
+    def run(steps, measure=None):
+        setting = apply, params, problem, points, optimizer, steps, weights
+        pn.train(
+            *setting,
+            key=key,
+            log_every=stride,
+            measure=measure,
+            # the error that train measures itself costs nothing at two points
+            test_points=problem.grid(100)[:2],
+            progress=False,
+        )
+
+    run(stride)  # compiles everything
+    error(params)
+    try:
+        run(10**9, measure)
+    except Stopped:
+        return rows
+    except pn.DivergenceError as divergence:
+        divergence.rows = rows
+        raise
+
+
+def reach(aim, most, stride, apply, params, problem, points, key=None):
+    """Train by ``pn.kernel_gradient_descent`` until the relative error is below ``aim``, or for ``most`` steps.
 
     Args:
         aim: the relative L2 error to reach, on a grid of 100 points per side.
@@ -35,35 +103,15 @@ def reach(aim, most, stride, apply, params, problem, points, key=None):
         apply, params, problem, points, key: as for ``pn.train``.
 
     Returns:
-        ``{"step": [...], "seconds": [...], "error": [...]}``, with a row every ``stride`` steps.
+        the rows of :func:`timed`.
     """
-    error = relative_error(apply, problem, 100)
-
-    def further(result, steps):
-        return pn.train(
-            apply,
-            params,
-            problem,
-            points,
-            OPTIMIZER,
-            steps,
-            key=key,
-            log_every=stride,
-            test_points=problem.grid(100)[:2],
-            progress=False,
-            resume=result,
-        )
-
-    # two calls before the timing starts, which compile everything
-    further(further(None, stride), 2 * stride)
-    result, spent, rows = None, 0.0, {"step": [], "seconds": [], "error": []}
-    for steps in range(stride, most + 1, stride):
-        started = time.perf_counter()
-        result = further(result, steps)
-        spent += time.perf_counter() - started
-        row = steps, round(spent, 2), float(error(result.params))
-        for name, value in zip(rows, row):
-            rows[name].append(value)
-        if rows["error"][-1] < aim:
-            break
-    return rows
+    return timed(
+        apply,
+        params,
+        problem,
+        points,
+        OPTIMIZER,
+        stride=stride,
+        key=key,
+        stop=lambda step, _, error: error < aim or step >= most,
+    )

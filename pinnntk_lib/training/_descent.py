@@ -14,7 +14,7 @@ Two things limit a step, and both are searched for. Along d the residuals bend: 
 acceleration", Transtrum and Sethna 2012), so that the loss can be followed along ``theta + t d + t^2 a``. And the less
 damping, the longer the step and the worse its prediction. The step taken has the least damping for which some length t
 is predicted well, ``gain >= 1 - 0.9 t``, where the gain is the decrease in the loss, divided by the decrease that the
-linearised residuals predict: a full step must keep a tenth of its promise, a short one nearly all of it.
+linearised residuals predict: a full step must keep a tenth of its promise, a quarter of a step more than three quarters.
 """
 
 import warnings
@@ -70,8 +70,8 @@ def kernel_gradient_descent(
 
     A step fits the points of its batch, all the better the less it is damped. A network with more parameters than
     residuals can therefore solve the equation at these points and nowhere else. If the error stays large while the loss
-    becomes tiny, take more points, or draw fresh ones at each step (:class:`~pinnntk_lib.RandomPoints`); with fresh
-    points, take a few times as many as there are parameters.
+    becomes tiny, take more points, or draw fresh ones at each step (:class:`~pinnntk_lib.RandomPoints`). A step still
+    undoes some of what earlier batches taught; this stops once there are more fresh residuals than parameters.
 
     In single precision, steps are computed from the Jacobian's singular values, which the kernel's rounding errors
     would hide; only if the Jacobian does not fit into ``memory`` does the kernel take its place. Even so, the rounding
@@ -162,7 +162,7 @@ class _Linearised(NamedTuple):
 
 
 def _linearised(scaled, zero, view, roots, memory):
-    """Linearise the residuals at the current parameters."""
+    """Linearise the residuals at the current parameters, in the smaller of residual space and parameter space."""
     residuals, pullback = jax.vjp(scaled, zero)
     setting = view.apply, view.params, view.operators, view.points
     if _is_single(zero.dtype):
