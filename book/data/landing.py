@@ -115,7 +115,7 @@ def descent(ax, runs):
             steps, run.history["error"], style, color=color, label=label
         )
     ax.set(xlabel="step", ylabel="relative error")
-    ax.legend(loc="lower left")
+    ax.legend(loc="center right")
 
 
 def main():
