@@ -14,7 +14,7 @@ Two things limit a step, and both are searched for. Along d the residuals bend: 
 acceleration", Transtrum and Sethna 2012), so that the loss can be followed along ``theta + t d + t^2 a``. And the less
 damping, the longer the step and the worse its prediction. The step taken has the least damping for which some length t
 is predicted well, ``gain >= 1 - 0.9 t``, where the gain is the decrease in the loss, divided by the decrease that the
-linearised residuals predict: a full step must keep a tenth of its promise, a quarter of a step more than three quarters.
+linearised residuals predict: a full step must keep a tenth of its promise, a quarter of a step three quarters and more.
 """
 
 import warnings
