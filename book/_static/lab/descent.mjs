@@ -49,7 +49,7 @@ function bestAt({ J, root, A, r, after }, mu) {
   const solve = solver(J.rows, root, A, mu);
   const direction = solve(r).map((d) => -d);
   const first = J.rows.map((row, i) => root[i] * dot(row, direction));
-  const second = secondDerivative((t) => after(direction.map((d) => t * d)));
+  const second = secondDerivative((t) => after(direction.map((d) => t * d)), r);
   let bend = solve(second).map((d) => -d / 2);
   if (!(dot(bend, bend) <= BEND ** 2 * dot(direction, direction))) bend = bend.fill(0);
   const loss = dot(r, r);
@@ -65,10 +65,11 @@ function bestAt({ J, root, A, r, after }, mu) {
   return best;
 }
 
-/** The second derivative at 0 of a function from numbers to arrays, by differences of fourth order. */
-function secondDerivative(f) {
+/** The second derivative at 0 of a function from numbers to arrays, whose value there is c, by differences of fourth
+ * order. */
+function secondDerivative(f, c) {
   const h = 2e-3; // balances truncation, h^4, and rounding, 1e-16 / h^2
-  const [a, b, c, d, e] = [-2, -1, 0, 1, 2].map((k) => f(k * h));
+  const [a, b, d, e] = [-2, -1, 1, 2].map((k) => f(k * h));
   return c.map((_, i) => (16 * (b[i] + d[i]) - 30 * c[i] - a[i] - e[i]) / (12 * h * h));
 }
 
