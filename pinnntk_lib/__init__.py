@@ -8,7 +8,7 @@ from pinnntk_lib.diagnosis import Diagnosis, diagnose
 from pinnntk_lib.kernel import NTK, ntk, ntk_diagonal, ntk_eigenpairs, ntk_vector_product
 from pinnntk_lib.models import MLP, normalization
 from pinnntk_lib.operators import System, biharmonic, d, dd, divergence, gradient, hessian, laplacian, mixed
-from pinnntk_lib.problems import Condition, Minibatches, Problem, RandomPoints
+from pinnntk_lib.problems import Condition, Minibatches, Problem, RandomPoints, ResidualPoints
 from pinnntk_lib.training import (
     CheckpointError,
     DivergenceError,
@@ -19,6 +19,7 @@ from pinnntk_lib.training import (
     RelativeLossWeights,
     Result,
     UncertaintyWeights,
+    join_optimizers,
     kernel_gradient_descent,
     largest_stable_learning_rate,
     relative_l2_error,
@@ -41,6 +42,7 @@ __all__ = [
     "Problem",
     "RandomPoints",
     "RelativeLossWeights",
+    "ResidualPoints",
     "Result",
     "System",
     "UncertaintyWeights",
@@ -52,6 +54,7 @@ __all__ = [
     "divergence",
     "gradient",
     "hessian",
+    "join_optimizers",
     "kernel_gradient_descent",
     "laplacian",
     "largest_stable_learning_rate",

@@ -1,5 +1,6 @@
 """All methods in the benchmarks compute the same result; their time and memory are not tested."""
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -11,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import pinnntk_lib as pn
 
@@ -227,3 +229,97 @@ def test_the_record_of_a_comparison_has_every_run(damping, monkeypatch, tmp_path
     assert [(row["problem"], row["rule"], row["seed"], row["steps"]) for row in record["rows"]] == [
         ("tiny", "nielsen", seed, 1) for seed in (0, 1)
     ]
+
+
+# ---------------------------------------------------------------- optimisers
+
+
+@pytest.fixture
+def optimisers(monkeypatch, compiled_quickly):
+    """The program that compares optimisers, and a tiny problem whose points may be drawn anew."""
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    import damping_problems
+    import optimisers
+
+    problem, model = pn.problems.Poisson1D(a=1), pn.MLP(8, shift=0.5, scale=0.3)
+    sampler = pn.RandomPoints(problem, {"u": 2, "r": 9})
+    yield optimisers, damping_problems.Case(problem, model.apply, model.init, sampler, problem.grid(20))
+    for name in ("optimisers", "optimiser_methods", "damping_problems"):
+        sys.modules.pop(name)
+
+
+def one_step_of(optimisers, case, name, variant=""):
+    """Return the parameters before and after one step of a method, on the same points."""
+    seen, method = [], optimisers.METHODS[name][variant]
+
+    def clock(params):
+        seen.append(ravel_pytree(params)[0])
+        if len(seen) == 2:
+            raise optimisers.Stopped
+
+    with pytest.raises(optimisers.Stopped):
+        method(case, 0, clock)
+    return seen
+
+
+@pytest.mark.parametrize(("name", "n"), [("ENGD-W", 9), ("SPRING", 9), ("NGD", 9), ("ENGD-W", 40)])
+def test_steps_of_others_follow_their_formula(optimisers, name, n):
+    """The first step is along -(J^T J + damping I)^-1 J^T r, with fewer residuals than parameters or with more."""
+    optimisers, case = optimisers
+    points = case.problem.points({"u": 2, "r": n})
+    case = dataclasses.replace(case, points=lambda key: points)
+    variant = next(iter(optimisers.METHODS[name]))
+    before, after = one_step_of(optimisers, case, name, variant)
+    _, unravel = ravel_pytree(case.init(jax.random.key(0)))
+
+    def scaled(flat):
+        residuals = case.problem.residuals(lambda x: case.apply(unravel(flat), x), points)
+        return jnp.concatenate([r / jnp.sqrt(r.size) for r in residuals.values()])
+
+    J, r = jax.jacrev(scaled)(before), scaled(before)
+    phi = -jnp.linalg.solve(J.T @ J + float(variant) * jnp.eye(len(before)), J.T @ r)
+    eta = (after - before) @ phi / (phi @ phi)
+    assert np.allclose(after - before, eta * phi, rtol=1e-4, atol=1e-6 * abs(phi).max())
+    assert 0 < eta <= 1
+    assert (scaled(after) ** 2).sum() < (r**2).sum()
+
+
+def test_soap_is_adam_in_the_eigenbasis_of_the_gradient(optimisers):
+    """For gradients that are always diagonal, this basis is that of the axes."""
+    import optimiser_methods
+
+    gradient = jnp.diag(jnp.array([3.0, 1.0, 0.2]))
+    optimizer, params = optimiser_methods.soap(lambda count: 1e-2), jnp.zeros((3, 3))
+    state = optimizer.init(params)
+    for _ in range(12):
+        updates, state = optimizer.update(gradient, state, params)
+        params = params + updates
+    np.testing.assert_allclose(params, -0.12 * np.eye(3), rtol=1e-6, atol=1e-9)  # 12 steps of the rate
+
+
+def test_the_record_of_optimisers_has_every_run(optimisers, monkeypatch, tmp_path):
+    optimisers, case = optimisers
+    monkeypatch.setitem(optimisers.PROBLEMS, "tiny", lambda: case)
+    monkeypatch.setitem(optimisers.SECONDS, "tiny", 0.3)
+    file, methods = tmp_path / "peers.json", ["kernel descent", "ENGD-W", "L-BFGS", "residual-based points"]
+    file.write_text('{"other": {"runs": []}}')
+    optimisers.main(SimpleNamespace(problems=["tiny"], methods=methods, seeds=2, scale=1.0, out=str(file)))
+    record = json.loads(file.read_text())
+    assert list(record) == ["other", "tiny"]
+    runs = record["tiny"]["runs"]
+    assert [(run["seed"], run["method"]) for run in runs] == [(seed, name) for seed in (0, 1) for name in methods]
+    assert all(run["variant"] in optimisers.METHODS[run["method"]] for run in runs)
+    for run in runs:
+        steps, seconds, _ = zip(*run["rows"])
+        assert sorted(steps) == list(steps)
+        assert sorted(seconds) == list(seconds)
+    best = min(run["rows"][-1][2] for run in runs if run["method"] == "kernel descent")
+    assert best < 1e-3
+
+
+def test_the_median_time_to_an_error(optimisers):
+    optimisers, _ = optimisers
+    runs = [{"method": "m", "variant": "", "rows": [[1, t, 0.05], [2, 2 * t, 1e-3]]} for t in (1.0, 2.0, 4.0)]
+    assert optimisers.seconds_to(runs[0], 1e-2) == 2.0
+    assert optimisers.seconds_to(runs[0], 1e-4) == np.inf
+    assert optimisers.table(runs).split("\n")[1].split()[:4] == ["m", "1.0e-03", "2.00", "4.00"]

@@ -20,7 +20,8 @@ from pinnntk_lib.problems._further import (
 from pinnntk_lib.problems._paper import Poisson1D, Wave1D
 from pinnntk_lib.problems._problem import Condition, Conditions, Problem
 from pinnntk_lib.problems._problem import target_values as target_values  # for training, not for users
-from pinnntk_lib.problems._sampling import Minibatches, RandomPoints
+from pinnntk_lib.problems._sampling import Minibatches, RandomPoints, ResidualPoints
+from pinnntk_lib.problems._slab import time_slab
 
 __all__ = [
     "Advection1D",
@@ -36,6 +37,8 @@ __all__ = [
     "Poisson1D",
     "Problem",
     "RandomPoints",
+    "ResidualPoints",
     "Schrodinger1D",
     "Wave1D",
+    "time_slab",
 ]

@@ -1,17 +1,21 @@
 """Samplers: functions ``key -> points`` that supply training with fresh points at each step.
 
+A sampler may choose its points by the residuals at the current parameters. It then has a method ``adapted(key,
+residuals) -> points``, which training calls instead; ``residuals`` is a function of points (:class:`ResidualPoints`).
+
 Compiled code is kept for each sampler, and samplers are compared by their code and the values that they read. Two
-:class:`RandomPoints` with the same numbers and equal problems share compiled code. :class:`Minibatches` hold JAX
-arrays, which are compared by identity: pass the same object to avoid recompilation.
+:class:`RandomPoints` with the same numbers and equal problems share compiled code, as do two :class:`ResidualPoints`.
+:class:`Minibatches` hold JAX arrays, which are compared by identity: pass the same object to avoid recompilation.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import jax
+import jax.numpy as jnp
 
-from pinnntk_lib._check import check_points, check_sizes
+from pinnntk_lib._check import check_count, check_finite, check_points, check_sizes
 from pinnntk_lib.problems._problem import Problem
 
 Sizes = tuple[tuple[str, int], ...]
@@ -51,6 +55,67 @@ class RandomPoints:
 
     def __call__(self, key: jax.Array) -> dict[str, jax.Array]:
         return self.problem.points(dict(cast(Sizes, self.n)), key)
+
+
+@dataclass(frozen=True)
+class ResidualPoints(RandomPoints):
+    """A sampler of more points where the residuals are large: residual-based adaptive distribution (RAD).
+
+    At each step of :func:`~pinnntk_lib.train`, it draws a pool of random points for each condition and evaluates the
+    residuals there. It keeps a point of the pool with probability proportional to ``|r|^k / mean(|r|^k) + c``, without
+    replacement. Unlike in the paper, the points change at every step, so that a run needs no state to be resumed. The
+    pool costs evaluations of the residuals without their gradients.
+
+    Called as a function, without residuals, it returns points that are distributed evenly.
+
+    Attributes:
+        problem: the problem.
+        n: number of points per condition, or ``{name: number}``.
+        pool: number of random points to choose from, as a multiple of n.
+        power: k. The larger it is, the more the points concentrate; 0 distributes them evenly.
+        floor: c. The larger it is, the less they concentrate.
+
+    Source: Wu, Zhu, Tan, Kartha and Lu 2023 (arXiv:2207.10289), whose RAD has k = 1 and c = 1 by default.
+
+    Raises:
+        ValueError, TypeError: as for :class:`RandomPoints`; or if ``pool`` is not an integer of at least 2, or
+            ``power`` or ``floor`` is negative or not finite.
+
+    Example:
+        >>> import jax, jax.numpy as jnp, pinnntk_lib as pn
+        >>> sampler = ResidualPoints(pn.problems.Poisson1D(), 300, pool=40, floor=0.0)
+        >>> points = sampler.adapted(jax.random.key(0), lambda points: {name: x[:, 0] for name, x in points.items()})
+        >>> round(float(jnp.mean(points["r"])), 1)  # 1/2 for even points, 2/3 for the density 2 x
+        0.7
+    """
+
+    pool: int = 4
+    power: float = 1.0
+    floor: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if check_count("pool", self.pool) < 2:
+            raise ValueError(f"pool: expected at least 2, got {self.pool}")
+        for name in ("power", "floor"):
+            if check_finite(name, getattr(self, name)) < 0:
+                raise ValueError(f"{name}: expected a number that is not negative, got {getattr(self, name)}")
+
+    def adapted(
+        self, key: jax.Array, residuals: Callable[[Mapping[str, jax.Array]], Mapping[str, jax.Array]]
+    ) -> dict[str, jax.Array]:
+        """Return points for residuals given as a function, ``{name: (m, d)} -> {name: (m,) or (m, outputs)}``."""
+        sizes = dict(cast(Sizes, self.n))
+        of_pool, *keys = jax.random.split(key, 1 + len(sizes))
+        pool = self.problem.points({name: self.pool * n for name, n in sizes.items()}, of_pool)
+        found = residuals(pool)
+
+        def chosen(key, name):
+            size = jnp.linalg.norm(found[name].reshape(len(pool[name]), -1), axis=1) ** self.power
+            density = size / jnp.maximum(jnp.mean(size), jnp.finfo(size.dtype).tiny) + self.floor
+            return jax.random.choice(key, pool[name], (sizes[name],), replace=False, p=density / jnp.sum(density))
+
+        return {name: chosen(key, name) for name, key in zip(sizes, keys)}
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ kernel stays constant.
 from pinnntk_lib.training._checkpoints import CheckpointError, Checkpoints
 from pinnntk_lib.training._data import relative_l2_error
 from pinnntk_lib.training._descent import KernelDescentState, kernel_gradient_descent
+from pinnntk_lib.training._joined import join_optimizers
 from pinnntk_lib.training._linearized import Linearized, largest_stable_learning_rate
 from pinnntk_lib.training._loop import train
 from pinnntk_lib.training._other_weightings import GradientNormWeights, RelativeLossWeights, UncertaintyWeights
@@ -29,6 +30,7 @@ __all__ = [
     "UncertaintyWeights",
     "View",
     "Weighting",
+    "join_optimizers",
     "kernel_gradient_descent",
     "largest_stable_learning_rate",
     "relative_l2_error",

@@ -1,18 +1,20 @@
-"""The points and targets of each training step, and the measurement of the error."""
+"""The points and targets of each training step, and what is measured at points apart from these."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pinnntk_lib._check import check_no_class, check_points
 from pinnntk_lib._devices import replicated
 from pinnntk_lib._static import compiled, static
 from pinnntk_lib.problems import Problem, target_values
 
-# ``source`` returns ``data, draw``, where ``draw(data, step) -> (points, targets)`` is static under ``jit``.
+# ``source`` returns ``data, draw``, where ``draw(data, step, residuals=None) -> (points, targets)`` is static under
+# ``jit``; ``residuals`` is a function of points and targets, for samplers that choose their points by it.
 
 
 def source(problem, points, key, mesh=None):
@@ -42,7 +44,7 @@ def _outputs(operator):
     return (operator.outputs,) if hasattr(operator, "outputs") else ()
 
 
-def _same_every_step(data, step):
+def _same_every_step(data, step, residuals=None):
     return data
 
 
@@ -53,8 +55,13 @@ class _Fresh:
     sampler: Callable
     targets: tuple
 
-    def __call__(self, key, step):
-        points = check_points(self.sampler(jax.random.fold_in(key, step)), [name for name, *_ in self.targets])
+    def __call__(self, key, step, residuals=None):
+        key = jax.random.fold_in(key, step)
+        if residuals is None or not hasattr(self.sampler, "adapted"):
+            points = self.sampler(key)
+        else:
+            points = self.sampler.adapted(key, lambda x: residuals(x, _values(self.targets, x)))
+        points = check_points(points, [name for name, *_ in self.targets])
         return points, _values(self.targets, points)
 
 
@@ -62,7 +69,13 @@ def _values(targets, points):
     return {name: target_values(name, target, points[name], outputs) for name, target, outputs in targets}
 
 
-def error_measure(apply, params, problem, test_points):
+def own_measures(apply, params, problem, test_points, held_out):
+    """Return ``params -> columns of the history`` for the error and the held-out losses."""
+    measures = _error_measure(apply, params, problem, test_points), _held_out_measure(apply, problem, held_out)
+    return lambda params: {name: value for measure in measures for name, value in measure(params).items()}
+
+
+def _error_measure(apply, params, problem, test_points):
     """Return ``params -> {"error": relative L2 error}``, or ``params -> {}`` if no exact solution is known.
 
     Checks that the exact solution has the shape of the model's values.
@@ -81,6 +94,43 @@ def error_measure(apply, params, problem, test_points):
         )
     apply = static(apply)
     return lambda params: {"error": _error(apply, params, x, exact)}
+
+
+def _held_out_measure(apply, problem, held_out):
+    """Return ``params -> {"held_out": {name: mean square of the residuals}}``, or ``params -> {}`` without points.
+
+    ``held_out`` is ``{name: points}``, for some or all conditions, or a pair of a problem and such points.
+    """
+    if held_out is None:
+        return lambda params: {}
+    own, points = held_out if isinstance(held_out, tuple) and len(held_out) == 2 else (problem, held_out)
+    if not isinstance(own, Problem) or not isinstance(points, Mapping) or not points:
+        raise TypeError(
+            "held_out: expected {name: (n, d) array}, or a pair of a Problem and such points, "
+            f"got {type(held_out).__name__}"
+        )
+    unknown = [name for name in points if name not in problem.conditions or name not in own.conditions]
+    if unknown:
+        raise ValueError(f"held_out: expected names of conditions, {list(problem.conditions)}, got {unknown}")
+    conditions = {name: own.conditions[name] for name in problem.conditions if name in points}
+    points = check_points(points, conditions)
+    targets = _values(tuple((name, c.target, _outputs(c.operator)) for name, c in conditions.items()), points)
+    functions = static(apply), tuple((name, static(c.operator)) for name, c in conditions.items())
+
+    def measured(params):
+        losses = _mean_squares(*functions, params, points, targets)
+        return {"held_out": {name: np.asarray(losses[name]) for name in conditions}}
+
+    return measured
+
+
+@compiled(2)
+def _mean_squares(apply, operators, params, points, targets):
+    def of(name, operator):
+        values = jax.vmap(lambda x: operator(partial(apply, params), x))(points[name])
+        return jnp.mean((values.reshape(targets[name].shape) - targets[name]) ** 2)
+
+    return {name: of(name, operator) for name, operator in operators}
 
 
 def relative_l2_error(u: jax.Array, exact: jax.Array) -> jax.Array:

@@ -64,9 +64,9 @@ def kernel_gradient_descent(
 
     Each step factorises symmetric matrices with one row per residual in the batch or, if there are more residuals than
     parameters, one row per parameter. This is practical for up to a few thousand rows; the other number may be much
-    larger. The damping is searched for, upwards and downwards from that of the last step. It is the least for which the
-    decrease in the loss of the batch agrees with the linearised residuals' prediction: to a tenth for a full step, more
-    closely for a shorter one.
+    larger. The damping is searched for, upwards or downwards from that of the last step, by growing factors. It is the
+    least tried for which the decrease in the loss of the batch agrees with the linearised residuals' prediction: to a
+    tenth for a full step, more closely for a shorter one.
 
     A step fits the points of its batch, all the better the less it is damped. A network with more parameters than
     residuals can therefore solve the equation at these points and nowhere else. If the error stays large while the loss
@@ -235,8 +235,9 @@ def _searched(scaled, zero, system, damping, max_tries):
 
     def attempt(search):
         step, passed = _best(scaled, system, search.next)
+        factor = jnp.asarray(FACTOR, search.next.dtype) ** (search.tried + 1)
         return _Search(
-            jnp.clip(jnp.where(passed, search.next / FACTOR, search.next * FACTOR), system.least, MOST),
+            jnp.clip(jnp.where(passed, search.next / factor, search.next * factor), system.least, MOST),
             jnp.where(passed, search.next, search.damping),
             jnp.where(passed, step, search.step),
             search.passed | passed,

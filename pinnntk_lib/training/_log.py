@@ -17,18 +17,27 @@ class Log:
         recorded: the last state whose losses are known not to have diverged.
     """
 
-    def __init__(self, before: Result, store: Checkpoints | None, checkpoint_every: int, snapshots: list[int]):
+    def __init__(
+        self,
+        before: Result,
+        store: Checkpoints | None,
+        checkpoint_every: int,
+        snapshots: list[int],
+        patience: int | None = None,
+    ):
         self.rows = [row for row in rows_of(before.history) if row["step"] < before.state.step]
         self.recorded = before.state
         self._store, self._every, self._snapshots = store, checkpoint_every, snapshots
         self._kept, self._saved = dict(before.snapshots), int(before.state.step)
+        self._patience = patience
+        self._best = next((row for row in self.rows if row["step"] == before.best_step), None)
 
     def record(self, state: TrainState, row: dict[str, Any]) -> None:
         """Add a row, and a snapshot or a checkpoint if one is due; the row must have the form of earlier ones."""
         earlier = self.rows[0] if self.rows else row
         if set(row) != set(earlier):
             raise ValueError(f"measure: expected the columns of earlier rows, {[*earlier]}, got {[*row]}")
-        for name in set(row) - {"losses", "weights"}:
+        for name in set(row) - {"losses", "weights", "held_out"}:
             if np.shape(row[name]) != np.shape(earlier[name]):
                 raise ValueError(
                     f"measure: expected {name!r} of shape {np.shape(earlier[name])}, as in earlier rows, "
@@ -38,6 +47,10 @@ class Log:
         self.recorded, step = state, row["step"]
         if step in self._snapshots:
             self._kept[step] = state.params
+        if "held_out" in row and self._is_best(row):
+            if self._best is not None and self._best["step"] not in self._snapshots:
+                self._kept.pop(int(self._best["step"]), None)
+            self._best, self._kept[step] = row, state.params
         if step - self._saved >= self._every:
             self.save(state)
             self._saved = step
@@ -46,9 +59,25 @@ class Log:
         """Return whether there is a row of this step or a later one."""
         return bool(self.rows) and self.rows[-1]["step"] >= step
 
+    def _is_best(self, row):
+        """Return whether the held-out loss is less than in any row before, by this row's weights."""
+
+        def loss(of):
+            return sum(row["weights"][name] * value for name, value in of["held_out"].items())
+
+        return self._best is None or loss(row) < loss(self._best)
+
+    @property
+    def stale(self) -> bool:
+        """Whether the held-out loss has not been at its least for as many rows as patience allows."""
+        if self._patience is None or self._best is None:
+            return False
+        return sum(row["step"] > self._best["step"] for row in self.rows) >= self._patience
+
     def result(self, state: TrainState, interrupted: bool = False) -> Result:
         """Return everything recorded so far, as a result that ends in ``state``."""
-        return Result(columns_of(self.rows), state, dict(self._kept), interrupted)
+        best = None if self._best is None else int(self._best["step"])
+        return Result(columns_of(self.rows), state, dict(sorted(self._kept.items())), interrupted, best)
 
     def save(self, state: TrainState) -> None:
         """Write a checkpoint, if there is a directory for checkpoints and at least one row."""

@@ -21,12 +21,13 @@ from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.problems import Problem
 from pinnntk_lib.training._checkpoints import Checkpoints
-from pinnntk_lib.training._data import error_measure, source
+from pinnntk_lib.training._data import own_measures, source
 from pinnntk_lib.training._descent import warn_if_stalled
 from pinnntk_lib.training._linearized import stable_rate
 from pinnntk_lib.training._log import Log
 from pinnntk_lib.training._result import DivergenceError, Result, TrainState, checked, unpacked
 from pinnntk_lib.training._step import diverged, run_steps
+from pinnntk_lib.training._stops import Stops
 from pinnntk_lib.training._weighting import Weighting, as_weighting
 
 # A loss that has grown by this factor will not recover. Waiting for it to reach infinity would only waste time.
@@ -46,6 +47,9 @@ def train(
     log_every: int = 100,
     test_points: jax.Array | None = None,
     measure: Callable[[Any], Mapping[str, Any]] | None = None,
+    held_out: Mapping[str, jax.Array] | tuple[Problem, Mapping[str, jax.Array]] | None = None,
+    patience: int | None = None,
+    single_steps: int = 0,
     snapshots: Iterable[int] = (),
     checkpoints: str | Path | None = None,
     checkpoint_every: int = 1000,
@@ -79,6 +83,14 @@ def train(
         measure: ``params -> {name: array}``, further quantities to record in each row of the history, for instance
             ``lambda params: {"K": pn.ntk(apply, params, problem, points).matrix}``. Names and shapes must be the same
             in every row, and the names must not be those of train's own columns.
+        held_out: points ``{name: (n, d) array}`` for some or all conditions, at which the losses are measured in each
+            row of the history, and which are not trained on; or a pair of a problem and such points, if their targets
+            are data of their own. The parameters with the least held-out loss (the weighted sum, by the weights of the
+            newest row) are kept as ``result.best_params``.
+        patience: number of rows after which the run stops if the held-out loss has not been at its least since; None
+            never stops early.
+        single_steps: number of steps, from the start, that are computed in single precision, on parameters in double
+            precision. First-order steps then take about half the time, and are no less exact than their learning rate.
         snapshots: steps at which to keep the parameters. The history has a row at each of them too.
         checkpoints: directory for checkpoints; none are written if None. Each holds the state, the history and the
             snapshots. The newest two are kept. Only one run at a time can write to a directory.
@@ -90,7 +102,8 @@ def train(
             and weights of the same structure; only the structure of those passed here is used, not their values. To go
             on writing checkpoints, pass the directory as ``checkpoints`` too. For a second stage with another
             optimiser or other weights, pass ``params=result.params`` instead of ``resume``: this keeps the parameters,
-            and begins the step count, the history and the states of optimiser and weighting anew.
+            and begins the step count, the history and the states of optimiser and weighting anew. If it is known in
+            advance, :func:`join_optimizers` makes one run of both.
         progress: whether to show a progress bar; it appears once the run has taken two seconds.
         mesh: devices among which each step's points are divided, along all axes of the mesh; the parameters are whole
             on each device. Results agree with those of one device up to rounding error, and checkpoints can be resumed
@@ -120,18 +133,16 @@ def train(
         >>> result.history["step"].tolist(), sorted(result.history["losses"])
         ([0, 100, 200], ['r', 'u'])
     """
-    steps, log_every = check_count("steps", steps), check_count("log_every", log_every)
-    checkpoint_every = check_count("checkpoint_every", checkpoint_every)
-    snapshot_steps = _snapshot_steps(snapshots, steps)
-    _check_kinds(optimizer, measure, mesh)
+    stops = Stops.checked(steps, log_every, snapshots, single_steps)
+    _check_kinds(optimizer, measure, mesh, checkpoint_every, held_out, patience)
     weighting, (data, draw) = as_weighting(weights), source(problem, points, key, mesh)
     start = _start(apply, params, problem, optimizer, weighting, draw(data, 0)[0])
-    row = _row_maker(list(problem.conditions), error_measure(apply, start.params, problem, test_points), measure)
-    run = _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data)
+    row = _row_maker(problem, own_measures(apply, start.params, problem, test_points, held_out), measure)
+    run = _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data, stops.single)
     with _store(checkpoints, resume) as store:
-        before = _before(resume, start, list(problem.conditions), steps, mesh)
-        log, state, warned = Log(before, store, checkpoint_every, snapshot_steps), before.state, False
-        with tqdm(total=steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
+        before = _before(resume, start, list(problem.conditions), stops.steps, mesh)
+        log, state, warned = Log(before, store, checkpoint_every, stops.snapshots, patience), before.state, False
+        with tqdm(total=stops.steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
             try:
                 first = run(state, 1, np.inf)[1]
                 if not log.rows:
@@ -140,7 +151,7 @@ def train(
                 if not diverged(first, limit):
                     log.record(state, row(state, first))  # before training, since it may show that measure is wrong
                 while True:
-                    step, stop = int(state.step), _stop(int(state.step), steps, log_every, snapshot_steps)
+                    step, stop = int(state.step), stops.after(int(state.step))
                     reached, first, last = run(state, stop - step, limit)
                     if not (log.has(step) or diverged(first, limit)):
                         log.record(state, row(state, first))
@@ -148,11 +159,10 @@ def train(
                         x = draw(data, log.recorded.step)[0]
                         raise _divergence(apply, problem, x, mesh, reached, last, log.result(log.recorded))
                     warned = warned or warn_if_stalled(state.opt_state)
-                    if step >= steps:
+                    if step >= stops.steps or log.stale:
                         break
                     state = reached
-                    bar.update(stop - step)
-                    bar.set_postfix_str(_shown(log.rows[-1]), refresh=False)
+                    _show(bar, stop - step, log.rows[-1])
                 log.save(state)
             except KeyboardInterrupt:
                 return log.interrupted(state)
@@ -176,12 +186,12 @@ def _divergence(apply, problem, points, mesh, reached, last, so_far):
     return DivergenceError(int(reached.step) - 1, losses, condition, bound, so_far)
 
 
-def _row_maker(names, error, measure):
+def _row_maker(problem, own, measure):
     """Return ``(state, losses and weights at that state) -> row of the history``."""
 
     def row(state, seen):
-        losses, weights = (dict(zip(names, values)) for values in seen)
-        found = {"step": int(state.step), "losses": losses, "weights": weights, **error(state.params)}
+        losses, weights = (dict(zip(problem.conditions, values)) for values in seen)
+        found = {"step": int(state.step), "losses": losses, "weights": weights, **own(state.params)}
         return found | ({} if measure is None else _measured(measure(state.params)))
 
     return row
@@ -191,7 +201,7 @@ def _measured(found):
     """Return what ``measure`` returned as NumPy arrays, which later changes in place cannot reach."""
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         raise TypeError(f"measure: expected a function params -> {{name: array}}, got one that returns {found!r}")
-    reserved = [name for name in found if name in ("step", "losses", "weights", "error")]
+    reserved = [name for name in found if name in ("step", "losses", "weights", "error", "held_out")]
     if reserved:
         raise ValueError(f"measure: expected names other than those of train's own columns, got {reserved}")
     arrays = {}
@@ -229,35 +239,24 @@ def _loss_limit(rows, losses, targets):
     return min(limit, float(jnp.finfo(jnp.result_type(*losses)).max))
 
 
-def _shown(row):
-    """Format a row for the progress bar."""
+def _show(bar, steps, row):
+    """Move the progress bar on, and show a row on it."""
     parts = [f"{name} {row['losses'][name]:.1e} x {row['weights'][name]:.2g}" for name in row["losses"]]
-    return ", ".join(parts + ([f"error {row['error']:.1e}"] if "error" in row else []))
+    bar.update(steps)
+    bar.set_postfix_str(", ".join(parts + ([f"error {row['error']:.1e}"] if "error" in row else [])), refresh=False)
 
 
-def _snapshot_steps(snapshots, steps):
-    if isinstance(snapshots, str) or not isinstance(snapshots, Iterable):
-        raise TypeError(f"snapshots: expected step numbers, got {snapshots!r}")
-    snapshots = list(snapshots)
-    for step in snapshots:
-        if isinstance(step, bool) or not isinstance(step, int | np.integer) or not 0 <= step <= steps:
-            raise ValueError(f"snapshots: expected steps from 0 to {steps}, got {step!r}")
-    return sorted({int(step) for step in snapshots})
-
-
-def _stop(step, steps, log_every, snapshots):
-    """Return the step of the next row of the history."""
-    # An extra step, whose result is dropped, computes the last row: one compiled function serves every row.
-    later = [s for s in snapshots if s > step]
-    return min(step - step % log_every + log_every, max(steps, step + 1), *later)
-
-
-def _check_kinds(optimizer, measure, mesh):
+def _check_kinds(optimizer, measure, mesh, checkpoint_every, held_out, patience):
     check_no_class("optimizer", optimizer, "an optax gradient transformation")
     if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         raise TypeError(f"optimizer: expected an optax gradient transformation, got {optimizer!r}")
     if not (measure is None or callable(measure)):
         raise TypeError(f"measure: expected a function params -> {{name: array}}, got {measure!r}")
+    check_count("checkpoint_every", checkpoint_every)
+    if patience is not None:
+        check_count("patience", patience)
+        if held_out is None:
+            raise ValueError(f"held_out: expected points, since patience is {patience}, got None")
     check_mesh(mesh)
 
 
@@ -295,13 +294,14 @@ def _before(resume, start, names, steps, mesh):
     return replace(before, state=replicated(before.state, mesh))
 
 
-def _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data):
+def _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data, single_steps):
     """Return ``(state, number of steps, loss limit) -> (state, first, last)``, as :func:`run_steps` returns them."""
     operators = tuple((name, static(operator)) for name, operator in problem.operators.items())
     functions = static(apply), operators, *map(static, (optimizer, weighting, draw))
 
     def run(state, length, loss_limit):
-        state, *seen = run_steps(*functions, mesh, data, state, length, loss_limit)
+        single = int(state.step) < single_steps
+        state, *seen = run_steps(*functions, mesh, single, data, state, length, loss_limit)
         return state, *map(np.asarray, seen)
 
     return run

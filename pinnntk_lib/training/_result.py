@@ -30,12 +30,14 @@ class Result:
         history: NumPy arrays with a row every ``log_every`` steps and at each snapshot, the first at step 0 and the
             last at the end. ``"step"``, (rows,), holds the step numbers. ``"losses"`` and ``"weights"``, both
             ``{name: (rows,)}``, hold the unweighted mean squares and the weights used at that step. ``"error"``,
-            (rows,), is the relative L2 error against the exact solution; it is absent if there is none. The values that
+            (rows,), is the relative L2 error against the exact solution; it is absent if there is none. ``"held_out"``,
+            ``{name: (rows,)}``, holds the losses at the held-out points, if there are any. The values that
             ``measure`` returned are stored under their names, (rows, ...). After Ctrl-C the last row may be earlier
             than ``state``.
         state: the state in which training stopped; ``train(..., resume=result)`` continues from it.
-        snapshots: ``{step: parameters}`` at the requested steps.
+        snapshots: ``{step: parameters}`` at the requested steps, and at ``best_step``.
         interrupted: whether Ctrl-C stopped the run.
+        best_step: the step of the row with the least held-out loss; None without held-out points.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -53,11 +55,23 @@ class Result:
     state: TrainState
     snapshots: dict[int, Any] = field(default_factory=dict)
     interrupted: bool = False
+    best_step: int | None = None
 
     @property
     def params(self) -> Params:
         """The final parameters."""
         return self.state.params
+
+    @property
+    def best_params(self) -> Params:
+        """The parameters with the least held-out loss.
+
+        Raises:
+            ValueError: if the run had no held-out points.
+        """
+        if self.best_step is None:
+            raise ValueError("best_params: expected the result of a run with held_out points, got one without")
+        return self.snapshots[self.best_step]
 
 
 class DivergenceError(ArithmeticError):
@@ -132,6 +146,7 @@ def packed(result):
         "structure": structure,
         "history": result.history,
         "snapshots": snapshots,
+        "best_step": np.array(-1 if result.best_step is None else result.best_step),
     }
 
 
@@ -144,9 +159,11 @@ def unpacked(contents, like, names):
         _check_same({part: text.split("\n") for part, text in texts.items()}, like)
     state = _unflattened(contents["state"], like)
     # Restored dicts are sorted by key: put the conditions back in the problem's order.
-    history |= {column: {name: history[column][name] for name in names} for column in ("losses", "weights")}
+    for column in {"losses", "weights", "held_out"} & set(history):
+        history[column] = {name: history[column][name] for name in names if name in history[column]}
     snapshots = {int(step): _unflattened(leaves, like.params) for step, leaves in contents.get("snapshots", {}).items()}
-    return Result(history, state, dict(sorted(snapshots.items())))
+    best = int(contents.get("best_step", -1))
+    return Result(history, state, dict(sorted(snapshots.items())), best_step=best if best >= 0 else None)
 
 
 def checked(result, like, names):

@@ -1,5 +1,7 @@
 """The compiled training step, and a compiled loop of such steps that stops at divergence."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -11,16 +13,20 @@ from pinnntk_lib.training._result import TrainState
 from pinnntk_lib.training._weighting import View
 
 
-@compiled(6)
-def run_steps(apply, operators, optimizer, weighting, draw, mesh, data, state, length, loss_limit):
+@compiled(7)
+def run_steps(apply, operators, optimizer, weighting, draw, mesh, single, data, state, length, loss_limit):
     """Run ``length`` steps, stopping early at divergence.
 
     The model, the operators, the optimiser, the weighting and ``draw`` are :class:`~pinnntk_lib._static.Static`. On a
-    mesh, the points of each step are divided among the devices, and all else is whole on each.
+    mesh, the points of each step are divided among the devices, and all else is whole on each. If ``single``, the steps
+    are computed in single precision, and the final state has the precision of the one given.
     Returns the final state and two (2, conditions) arrays: the losses and weights before the update of the first step,
     and before that of the last. They are packed into arrays because each further value carried through the loop costs
     a microsecond per step.
     """
+    given = state
+    if single:
+        draw, state = _in_single(draw), in_single(state)
     step = _step(apply, operators, optimizer, weighting, draw, mesh, data, state)
 
     def go_on(carry):
@@ -30,11 +36,27 @@ def run_steps(apply, operators, optimizer, weighting, draw, mesh, data, state, l
     def advance(carry):
         state, first, _ = carry
         new_state, last = step(state)
+        if single:  # some optimisers compute in double precision with schedules and counts
+            new_state = in_precision_of(state, new_state)
         return new_state, jnp.where(state.step == start, last, first), last
 
     start, stop = state.step, state.step + length
     unseen = jnp.zeros_like(jax.eval_shape(step, state)[1])
-    return replicated(jax.lax.while_loop(go_on, advance, (state, unseen, unseen)), mesh)
+    state, *seen = jax.lax.while_loop(go_on, advance, (state, unseen, unseen))
+    return replicated((in_precision_of(given, state), *seen), mesh)
+
+
+def in_single(tree):
+    """Return a pytree with its arrays of double precision in single precision."""
+    return jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, tree)
+
+
+def in_precision_of(expected, tree):
+    return jax.tree.map(lambda like, leaf: leaf.astype(like.dtype), expected, tree)
+
+
+def _in_single(draw):
+    return lambda *args: in_single(draw(*args))
 
 
 def diverged(seen, loss_limit):
@@ -47,7 +69,7 @@ def _step(apply, operators, optimizer, weighting, draw, mesh, data, state):
     names, residuals = [name for name, _ in operators], _residuals(apply, operators, draw, data, state)
 
     def step(state):
-        points, targets = divided(draw(data, state.step), mesh)
+        points, targets = divided(draw(data, state.step, partial(residuals, state.params)), mesh)
 
         def residuals_of(params):
             return residuals(params, points, targets)

@@ -14,7 +14,7 @@ acceleration", Transtrum and Sethna 2012): ``theta + t d + t^2 a`` with ``a = -J
 
 The gain of a step is the decrease in the loss, divided by the decrease that the linearised residuals predict. All but
 the first two rules take the least damping for which the gain of some length t is large enough, searched from the last
-one by factors of 3 up and down.
+one upwards or downwards. The dampings that a step tries are apart by factors of 3, 9, 27 and so on (curve-even: 3).
 
 | rule | damping | order of the curve | lengths t |
 | --- | --- | --- | --- |
@@ -23,6 +23,7 @@ one by factors of 3 up and down.
 | full | gain >= 0.1 | 1 | 1 |
 | full-2 | gain >= 0.1 | 2 | 1 |
 | curve | gain >= 1 - 0.9 t, as in the library | 2 | 1, 1/2, 1/4 |
+| curve-even | as curve | 2 | 1, 1/2, 1/4 |
 | curve-low | gain >= 0.1 | 2 | 1, 1/2, 1/4 |
 | curve-3 | gain >= 1 - 0.9 t | 3 | 1, 1/2, 1/4 |
 
@@ -122,6 +123,7 @@ def search(
     lengths: tuple[float, ...] = (1.0,),
     shortfall: float = 0.9,
     factor: float = 3.0,
+    growth: float = 3.0,
     max_tries: int = 10,
 ) -> Outcome:
     """Take the step with the least damping for which some length t has ``gain >= 0.1 + shortfall (1 - t)``.
@@ -134,7 +136,8 @@ def search(
         order: the order of the curve.
         lengths: the lengths that are tried.
         shortfall: as above.
-        factor: between one damping and the next.
+        factor: between the first two dampings.
+        growth: of this factor, from one damping to the next.
         max_tries: maximum number of dampings that are tried.
     """
 
@@ -151,8 +154,9 @@ def search(
         passed = passes[best]
         found = Outcome(steps[best], Memory(search.tried, memory.growth), search.best.attempts, t[best])
         kept = jax.tree.map(lambda new, old: jnp.where(passed, new, old), found, search.best)
+        apart = factor * growth**search.best.attempts
         return Search(
-            jnp.clip(jnp.where(passed, search.tried / factor, search.tried * factor), system.least, MOST),
+            jnp.clip(jnp.where(passed, search.tried / apart, search.tried * apart), system.least, MOST),
             kept._replace(attempts=kept.attempts + 1),
             search.passed | passed,
             # at the least damping, there is nothing left to try
@@ -175,6 +179,7 @@ RULES = {
     "full": search,
     "full-2": partial(search, order=2),
     "curve": partial(search, order=2, lengths=SHORT),
+    "curve-even": partial(search, order=2, lengths=SHORT, growth=1.0),
     "curve-low": partial(search, order=2, lengths=SHORT, shortfall=0.0),
     "curve-3": partial(search, order=3, lengths=SHORT),
 }

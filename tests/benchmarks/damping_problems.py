@@ -1,4 +1,4 @@
-"""The problems of ``damping.py``, each with a network, points and weights, and their linear least-squares problems."""
+"""The problems of ``damping.py`` and ``optimisers.py``, with networks, points, weights and least-squares problems."""
 
 import math
 from collections.abc import Callable
@@ -34,6 +34,11 @@ class Case:
     points: Callable[[jax.Array], dict[str, jax.Array]]
     test: jax.Array
     weights: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether each step has points of its own."""
+        return isinstance(self.points, pn.RandomPoints)
 
 
 def fixed(points: dict[str, jax.Array]) -> Callable:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -63,3 +65,59 @@ def test_bad_input(poisson, n, error, message):
 def test_points_that_are_none():
     with pytest.raises(TypeError, match=r"points: expected {name: \(n, d\) array}, got int"):
         pn.Minibatches(3, 1)
+
+
+# ---------------------------------------------------------------- points by their residuals
+
+
+def test_points_follow_the_residuals():
+    """For the residual 2 x on [0, 1], the density is (2 x)^k / mean + c, normalised."""
+    problem = pn.problems.Poisson1D()
+    for power, floor, mean in ((1.0, 0.0, 2 / 3), (2.0, 0.0, 3 / 4), (1.0, 1.0, 7 / 12), (0.0, 1.0, 1 / 2)):
+        sampler = pn.ResidualPoints(problem, 400, pool=25, power=power, floor=floor)
+        draw = jax.vmap(partial(sampler.adapted, residuals=partial(jax.tree.map, lambda x: 2 * x)))
+        found = draw(jax.random.split(jax.random.key(0), 50))["r"]
+        # 20,000 points have a standard error of 0.002. The largest residuals of a finite pool run out: at most 0.005.
+        assert abs(found.mean() - mean) < 0.01
+
+
+def test_residuals_of_zero_or_of_several_outputs():
+    problem = pn.problems.Poisson1D()
+    sampler = pn.ResidualPoints(problem, 100, floor=0.5)
+    even = sampler.adapted(jax.random.key(0), lambda points: {n: 0 * x[:, 0] for n, x in points.items()})
+    assert np.isfinite(even["r"]).all()
+    assert abs(even["r"].mean() - 0.5) < 0.1
+    pairs = sampler.adapted(jax.random.key(0), lambda points: {n: jnp.tile(x, (1, 2)) for n, x in points.items()})
+    single = sampler.adapted(jax.random.key(0), lambda points: points)
+    assert np.allclose(pairs["r"], single["r"])  # the norm of (x, x) is proportional to x
+
+
+def test_training_passes_the_residuals_at_the_current_parameters(poisson):
+    """Each step's points are those that the sampler chooses by the residuals of that step's parameters."""
+    model, params, problem, _ = poisson
+    sampler, key, seen = pn.ResidualPoints(problem, 6), jax.random.key(3), []
+    for step in range(3):
+
+        def residuals(points, at=params):
+            return problem.residuals(lambda x: model.apply(at, x), points)
+
+        points = sampler.adapted(jax.random.fold_in(key, step), residuals)
+        params = pn.train(model.apply, params, problem, points, optax.sgd(1e-6), 1).params
+        seen.append(points["r"])
+    found = pn.train(model.apply, poisson[1], problem, sampler, optax.sgd(1e-6), 3, key=key).params
+    assert all(np.allclose(a, b, rtol=1e-12) for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(params)))
+    assert not np.allclose(seen[0], seen[1])
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"pool": 1}, ValueError, "pool: expected at least 2, got 1"),
+        ({"pool": 2.5}, TypeError, "pool: expected a positive integer, got 2.5"),
+        ({"power": -1.0}, ValueError, "power: expected a number that is not negative, got -1"),
+        ({"floor": float("nan")}, ValueError, "floor: expected a finite number, got nan"),
+    ],
+)
+def test_bad_residual_points(options, error, message):
+    with pytest.raises(error, match=message):
+        pn.ResidualPoints(pn.problems.Poisson1D(), 5, **options)

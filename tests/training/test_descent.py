@@ -27,7 +27,8 @@ def searched_step(model, params, problem, points, weights, damping):
     For ``mu``, the damping relative to the mean diagonal entry of ``J J^T``, the direction is the Levenberg–Marquardt
     step. It is followed with a correction for the residuals' second derivative, over lengths from 1 to 1/4. Of those
     whose decrease in the loss is well predicted, the one with the least loss counts, at the least mu at which there is
-    one. The mu are apart by factors of 3.
+    one. The mu that are tried are apart by factors of 3, 9, 27 and so on, upwards until one passes or downwards until
+    one does not.
     """
     flat, unravel = ravel_pytree(params)
 
@@ -51,12 +52,15 @@ def searched_step(model, params, problem, points, weights, damping):
                 found[float(loss)] = new
         return found[min(found)] if found else None
 
-    mu = damping * jnp.trace(J @ J.T) / len(r)
-    while best(mu) is None:
-        mu *= 3
-    while best(mu / 3) is not None:
-        mu /= 3
-    return best(mu)
+    mu, factor, found = damping * jnp.trace(J @ J.T) / len(r), 3, None
+    upwards = best(mu) is None
+    while True:
+        step = best(mu)
+        if step is None and not upwards:
+            return found
+        if step is not None and upwards:
+            return step
+        mu, factor, found = (mu * factor if upwards else mu / factor), 3 * factor, step
 
 
 @pytest.mark.parametrize("weights", [{"u": 1.0, "r": 1.0}, {"u": 100.0, "r": 0.5}])

@@ -8,7 +8,7 @@ const TRIES = 10;
 const LENGTHS = [1, 0.5, 0.25];
 const SHORTFALL = 0.9; // by this much, times the length, the decrease in the loss may fall short of the predicted one
 const BEND = 0.75; // the correction is left out if it is longer than this fraction of the direction
-const FACTOR = 3; // between one damping and the next
+const FACTOR = 3; // between the first two dampings that are tried; it grows with each further one: 3, 9, 27, ...
 const MOST = 1e12;
 
 /** Takes a step in place. Returns the losses before it; its damping mu and length, null if no step was taken; and the
@@ -38,7 +38,8 @@ export function descend(model, weights, fraction) {
     const best = bestAt(problem, fraction * mean);
     if (best) found = { ...best, mu: fraction * mean, fraction };
     failed ||= !best || fraction <= least; // at the least damping, nothing is left to try
-    fraction = clip(best ? fraction / FACTOR : fraction * FACTOR);
+    const factor = FACTOR ** (tried + 1);
+    fraction = clip(best ? fraction / factor : fraction * factor);
   }
   for (let p = 0; p < params.length; p++) params[p] = before[p] + (found?.step[p] ?? 0);
   return { losses, mu: found?.mu ?? null, length: found?.length ?? null, fraction: found?.fraction ?? fraction };
