@@ -15,11 +15,11 @@ class JoinedState(NamedTuple):
     """The state of :func:`join_optimizers`.
 
     Attributes:
-        count: number of steps taken.
+        step: number of steps taken.
         states: the optimisers' states.
     """
 
-    count: jax.Array
+    step: jax.Array
     states: tuple[Any, ...]
 
 
@@ -57,14 +57,14 @@ def join_optimizers(
 
     def update(gradient, state, params=None, **more):
         def run(i):
-            new = jax.lax.cond(state.count == starts[i], lambda: optimizers[i].init(params), lambda: state.states[i])
+            new = jax.lax.cond(state.step == starts[i], lambda: optimizers[i].init(params), lambda: state.states[i])
             updates, new = optimizers[i].update(gradient, new, params, **more)
             states = (*state.states[:i], new, *state.states[i + 1 :])
             return _like((gradient, state.states), (updates, states))
 
-        active = jnp.sum(state.count >= jnp.asarray(starts)) - 1
+        active = jnp.sum(state.step >= jnp.asarray(starts)) - 1
         updates, states = jax.lax.switch(active, [partial(run, i) for i in range(len(starts))])
-        return updates, JoinedState(state.count + 1, states)
+        return updates, JoinedState(state.step + 1, states)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
