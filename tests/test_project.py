@@ -204,3 +204,11 @@ def test_workflows_pin_what_they_use_and_may_do_little():
         assert "\npermissions:\n  contents: read\n" in text
         assert text.count("timeout-minutes") == text.count("runs-on")
         assert set(" ".join(re.findall(r"run: make ([a-z ]+)\b", text)).split()) <= targets
+
+
+def test_importing_the_library_imports_nothing_heavy():
+    """Whoever imports it does not wait for checkpoints, figures, widgets and sparse matrices, which few need."""
+    heavy = ("matplotlib", "ipywidgets", "orbax", "scipy.sparse", "scipy.integrate", "pandas")
+    program = f"import sys, pinnntk_lib; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

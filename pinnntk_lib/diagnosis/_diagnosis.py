@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
-import scipy.linalg
 
 from pinnntk_lib._deprecated import warn_of
 from pinnntk_lib.diagnosis._report import report
@@ -149,6 +148,8 @@ class Diagnosis:
     @cached_property
     def stable_rate_with_algorithm_1(self) -> float:
         """Largest stable learning rate, 2/kappa_max, with Algorithm 1's weights instead of the present ones."""
+        import scipy.linalg  # here, because importing it takes long
+
         last = len(self.K.matrix) - 1
         (largest,) = scipy.linalg.eigvalsh(self._weighted(self.algorithm_1), subset_by_index=[last, last])
         return float(2.0 / largest)

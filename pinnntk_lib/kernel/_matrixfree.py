@@ -6,7 +6,6 @@ from functools import lru_cache
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.sparse.linalg
 
 from pinnntk_lib._check import check_count
 from pinnntk_lib._deprecated import renamed_keywords
@@ -108,6 +107,8 @@ def ntk_eigenpairs(
             f"count: expected fewer than the kernel's {n} rows, got {count}; for all eigenpairs, use "
             "jnp.linalg.eigh(ntk(...).matrix)"
         )
+    import scipy.sparse.linalg  # here, because importing it takes as long as all else
+
     operator = scipy.sparse.linalg.LinearOperator(
         (n, n), matvec=lambda v: np.asarray(product(jnp.asarray(v, dtype))), dtype=dtype
     )
