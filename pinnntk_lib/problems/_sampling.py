@@ -111,11 +111,24 @@ class ResidualPoints(RandomPoints):
         found = residuals(pool)
 
         def chosen(key, name):
-            size = jnp.linalg.norm(found[name].reshape(len(pool[name]), -1), axis=1) ** self.power
-            density = size / jnp.maximum(jnp.mean(size), jnp.finfo(size.dtype).tiny) + self.floor
-            return jax.random.choice(key, pool[name], (sizes[name],), replace=False, p=density / jnp.sum(density))
+            x, n = pool[name], sizes[name]
+            if len(x) <= n:  # a sampler of certain points, whatever their number
+                return x
+            return jax.random.choice(key, x, (n,), replace=False, p=self._density(found[name].reshape(len(x), -1)))
 
         return {name: chosen(key, name) for name, key in zip(sizes, keys)}
+
+    def _density(self, residuals):
+        """Return the probabilities (m,) of points with residuals (m, outputs); even ones where these tell nothing."""
+        size = jnp.linalg.norm(residuals / _positive(jnp.max(jnp.abs(residuals))), axis=1) ** self.power
+        density = size / _positive(jnp.mean(size)) + self.floor
+        density = jnp.where(jnp.isfinite(density).all(), density, jnp.ones_like(density))
+        density = jnp.maximum(density, 1e-6)  # where points with residuals have run out, the others are as likely
+        return density / jnp.sum(density)
+
+
+def _positive(number):
+    return jnp.where(number > 0, number, 1.0)
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_finite
+from pinnntk_lib._check import check_finite
 from pinnntk_lib._types import Function
 from pinnntk_lib.problems._problem import Condition, Problem
 
@@ -55,12 +55,15 @@ def time_slab(
         >>> bool(pn.relative_l2_error(u, problem.exact(slab.grid(30))) < 1e-2)
         True
     """
+    initial = _names(initial)
     _check(problem, start, stop, initial, before, axis)
+    start, stop = float(start), float(stop)  # NumPy's numbers would not adapt to the points' precision
     begin, end = problem.lower[axis], problem.upper[axis]
 
     def moved(sampler):
         def sample(n, key):
-            x = sampler(n, key)
+            x = jnp.asarray(sampler(n, key))
+            x = x.astype(jnp.result_type(x, float) if jnp.issubdtype(x.dtype, jnp.integer) else x.dtype)
             return x.at[:, axis].set(start + (x[:, axis] - begin) * ((stop - start) / (end - begin)))
 
         return sample
@@ -86,18 +89,21 @@ def _started(condition: Condition, before: Function, start: float, axis: int) ->
     return target
 
 
+def _names(initial):
+    if isinstance(initial, str) or not isinstance(initial, Collection):
+        raise TypeError(f"initial: expected a list of names of conditions, got {initial!r}")
+    return list(initial)
+
+
 def _check(problem, start, stop, initial, before, axis):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
-    if axis:
-        check_count("axis", axis)
-    if axis >= problem.dim:
-        raise ValueError(f"axis: expected a coordinate from 0 to {problem.dim - 1}, got {axis}")
+    if isinstance(axis, bool) or axis not in range(problem.dim):
+        raise ValueError(f"axis: expected a coordinate from 0 to {problem.dim - 1}, got {axis!r}")
     begin, end = problem.lower[axis], problem.upper[axis]
     if not begin <= check_finite("start", start) < check_finite("stop", stop) <= end:
         raise ValueError(f"start, stop: expected increasing times from {begin} to {end}, got {start} and {stop}")
-    unknown = [name for name in initial if name not in problem.conditions]
-    if unknown or isinstance(initial, str):
+    if any(name not in list(problem.conditions) for name in initial):
         raise ValueError(f"initial: expected names of conditions, from {list(problem.conditions)}, got {initial!r}")
     if before is None and start > begin:
         raise ValueError(f"before: expected the solution before the time {start}, a function of x, got None")

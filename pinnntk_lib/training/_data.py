@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_no_class, check_points
+from pinnntk_lib._check import check_conditions, check_no_class, check_points
 from pinnntk_lib._devices import replicated
 from pinnntk_lib._static import compiled, static
 from pinnntk_lib.problems import Problem, target_values
@@ -71,7 +71,7 @@ def _values(targets, points):
 
 def own_measures(apply, params, problem, test_points, held_out):
     """Return ``params -> columns of the history`` for the error and the held-out losses."""
-    measures = _error_measure(apply, params, problem, test_points), _held_out_measure(apply, problem, held_out)
+    measures = _error_measure(apply, params, problem, test_points), _held_out_measure(apply, params, problem, held_out)
     return lambda params: {name: value for measure in measures for name, value in measure(params).items()}
 
 
@@ -96,7 +96,7 @@ def _error_measure(apply, params, problem, test_points):
     return lambda params: {"error": _error(apply, params, x, exact)}
 
 
-def _held_out_measure(apply, problem, held_out):
+def _held_out_measure(apply, params, problem, held_out):
     """Return ``params -> {"held_out": {name: mean square of the residuals}}``, or ``params -> {}`` without points.
 
     ``held_out`` is ``{name: points}``, for some or all conditions, or a pair of a problem and such points.
@@ -113,7 +113,11 @@ def _held_out_measure(apply, problem, held_out):
     if unknown:
         raise ValueError(f"held_out: expected names of conditions, {list(problem.conditions)}, got {unknown}")
     conditions = {name: own.conditions[name] for name in problem.conditions if name in points}
-    points = check_points(points, conditions)
+    points = check_points(points, conditions, name="held_out")
+    x = next(iter(points.values()))[0]
+    if len(x) != problem.dim:
+        raise ValueError(f"held_out: expected points of dimension {problem.dim}, as in the problem, got {len(x)}")
+    check_conditions(apply, params, own.operators, x)
     targets = _values(tuple((name, c.target, _outputs(c.operator)) for name, c in conditions.items()), points)
     functions = static(apply), tuple((name, static(c.operator)) for name, c in conditions.items())
 
@@ -121,6 +125,9 @@ def _held_out_measure(apply, problem, held_out):
         losses = _mean_squares(*functions, params, points, targets)
         return {"held_out": {name: np.asarray(losses[name]) for name in conditions}}
 
+    for name, loss in measured(params)["held_out"].items():
+        if not np.isfinite(loss):
+            raise ValueError(f"held_out[{name!r}]: expected a finite initial loss, got {loss}")
     return measured
 
 

@@ -38,7 +38,7 @@ def join_optimizers(
 
     Raises:
         ValueError, TypeError: if an optimiser is none, or the boundaries are not increasing positive integers, one
-            fewer than the optimisers.
+            fewer than the optimisers; in an update, if there are no parameters.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -56,8 +56,12 @@ def join_optimizers(
         return JoinedState(jnp.zeros((), int), tuple(optimizer.init(params) for optimizer in optimizers))
 
     def update(gradient, state, params=None, **more):
+        if params is None:
+            raise ValueError("params: expected the parameters, from which a later optimiser begins, got None")
+
         def run(i):
-            new = jax.lax.cond(state.step == starts[i], lambda: optimizers[i].init(params), lambda: state.states[i])
+            begins, earlier = state.step == starts[i], state.states[i]
+            new = jax.lax.cond(begins, lambda: _like(earlier, optimizers[i].init(params)), lambda: earlier)
             updates, new = optimizers[i].update(gradient, new, params, **more)
             states = (*state.states[:i], new, *state.states[i + 1 :])
             return _like((gradient, state.states), (updates, states))

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from pinnntk_lib.training._checkpoints import CheckpointError, Checkpoints
-from pinnntk_lib.training._result import Result, TrainState, columns_of, packed, rows_of
+from pinnntk_lib.training._result import SECOND_STAGE, Result, TrainState, columns_of, packed, rows_of
+from pinnntk_lib.training._stops import Stops
 
 
 class Log:
@@ -22,35 +23,24 @@ class Log:
         before: Result,
         store: Checkpoints | None,
         checkpoint_every: int,
-        snapshots: list[int],
+        stops: Stops,
         patience: int | None = None,
     ):
         self.rows = [row for row in rows_of(before.history) if row["step"] < before.state.step]
         self.recorded = before.state
-        self._store, self._every, self._snapshots = store, checkpoint_every, snapshots
+        self._store, self._every, self._stops = store, checkpoint_every, stops
         self._kept, self._saved = dict(before.snapshots), int(before.state.step)
-        self._patience = patience
-        self._best = next((row for row in self.rows if row["step"] == before.best_step), None)
+        self._patience, self._best = patience, before.best
 
     def record(self, state: TrainState, row: dict[str, Any]) -> None:
         """Add a row, and a snapshot or a checkpoint if one is due; the row must have the form of earlier ones."""
-        earlier = self.rows[0] if self.rows else row
-        if set(row) != set(earlier):
-            raise ValueError(f"measure: expected the columns of earlier rows, {[*earlier]}, got {[*row]}")
-        for name in set(row) - {"losses", "weights", "held_out"}:
-            if np.shape(row[name]) != np.shape(earlier[name]):
-                raise ValueError(
-                    f"measure: expected {name!r} of shape {np.shape(earlier[name])}, as in earlier rows, "
-                    f"got {np.shape(row[name])}"
-                )
+        self._check_form(row)
+        if "held_out" in row and self._is_best(row):
+            self._best = row["step"], state.params
         self.rows.append(row)
         self.recorded, step = state, row["step"]
-        if step in self._snapshots:
+        if step in self._stops.snapshots:
             self._kept[step] = state.params
-        if "held_out" in row and self._is_best(row):
-            if self._best is not None and self._best["step"] not in self._snapshots:
-                self._kept.pop(int(self._best["step"]), None)
-            self._best, self._kept[step] = row, state.params
         if step - self._saved >= self._every:
             self.save(state)
             self._saved = step
@@ -59,25 +49,39 @@ class Log:
         """Return whether there is a row of this step or a later one."""
         return bool(self.rows) and self.rows[-1]["step"] >= step
 
+    def _check_form(self, row):
+        """Check that a row has the columns of earlier ones, which may be those of a resumed run."""
+        earlier = self.rows[0] if self.rows else row
+        held_out = [list(of.get("held_out", {})) for of in (earlier, row)]
+        if held_out[0] != held_out[1]:
+            before, now = (names or "none" for names in held_out)
+            raise ValueError(f"held_out: expected those of the resumed run, {before}, got {now}; {SECOND_STAGE}")
+        if set(row) != set(earlier):
+            raise ValueError(f"measure: expected the columns of earlier rows, {[*earlier]}, got {[*row]}")
+        for name in set(row) - {"losses", "weights", "held_out"}:
+            if np.shape(row[name]) != np.shape(earlier[name]):
+                raise ValueError(
+                    f"measure: expected {name!r} of shape {np.shape(earlier[name])}, as in earlier rows, "
+                    f"got {np.shape(row[name])}"
+                )
+
     def _is_best(self, row):
-        """Return whether the held-out loss is less than in any row before, by this row's weights."""
-
-        def loss(of):
-            return sum(row["weights"][name] * value for name, value in of["held_out"].items())
-
-        return self._best is None or loss(row) < loss(self._best)
+        """Return whether the held-out loss is less than in the best row before, by this row's weights."""
+        best = next((of for of in self.rows if self._best and of["step"] == self._best[0]), None)
+        now, before = (_held_out_loss(of, row["weights"]) for of in (row, best))
+        return bool(np.isfinite(now) and not before <= now)  # NaN is never less
 
     @property
     def stale(self) -> bool:
         """Whether the held-out loss has not been at its least for as many rows as patience allows."""
         if self._patience is None or self._best is None:
             return False
-        return sum(row["step"] > self._best["step"] for row in self.rows) >= self._patience
+        since = [row["step"] for row in self.rows if row["step"] > self._best[0]]
+        return sum(map(self._stops.regular, since)) >= self._patience
 
     def result(self, state: TrainState, interrupted: bool = False) -> Result:
         """Return everything recorded so far, as a result that ends in ``state``."""
-        best = None if self._best is None else int(self._best["step"])
-        return Result(columns_of(self.rows), state, dict(sorted(self._kept.items())), interrupted, best)
+        return Result(columns_of(self.rows), state, dict(self._kept), interrupted, self._best)
 
     def save(self, state: TrainState) -> None:
         """Write a checkpoint, if there is a directory for checkpoints and at least one row."""
@@ -106,3 +110,8 @@ class Log:
             self.save(state)
         except CheckpointError as failed:
             error.add_note(str(failed))
+
+
+def _held_out_loss(row, weights):
+    """Return the weighted held-out loss of a row, infinity if there is no row."""
+    return np.inf if row is None else sum(weights[name] * loss for name, loss in row["held_out"].items())

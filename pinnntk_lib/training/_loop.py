@@ -86,9 +86,9 @@ def train(
         held_out: points ``{name: (n, d) array}`` for some or all conditions, at which the losses are measured in each
             row of the history, and which are not trained on; or a pair of a problem and such points, if their targets
             are data of their own. The parameters with the least held-out loss (the weighted sum, by the weights of the
-            newest row) are kept as ``result.best_params``.
+            newest row) are kept in ``result.best``.
         patience: number of rows after which the run stops if the held-out loss has not been at its least since; None
-            never stops early.
+            never stops early. Rows where an earlier run ended between two others do not count.
         single_steps: number of steps, from the start, that are computed in single precision, on parameters in double
             precision. First-order steps then take about half the time, and are no less exact than their learning rate.
         snapshots: steps at which to keep the parameters. The history has a row at each of them too.
@@ -141,7 +141,7 @@ def train(
     run = _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data, stops.single)
     with _store(checkpoints, resume) as store:
         before = _before(resume, start, list(problem.conditions), stops.steps, mesh)
-        log, state, warned = Log(before, store, checkpoint_every, stops.snapshots, patience), before.state, False
+        log, state, warned = Log(before, store, checkpoint_every, stops, patience), before.state, False
         with tqdm(total=stops.steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
             try:
                 first = run(state, 1, np.inf)[1]

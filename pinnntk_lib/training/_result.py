@@ -35,9 +35,9 @@ class Result:
             ``measure`` returned are stored under their names, (rows, ...). After Ctrl-C the last row may be earlier
             than ``state``.
         state: the state in which training stopped; ``train(..., resume=result)`` continues from it.
-        snapshots: ``{step: parameters}`` at the requested steps, and at ``best_step``.
+        snapshots: ``{step: parameters}`` at the requested steps.
         interrupted: whether Ctrl-C stopped the run.
-        best_step: the step of the row with the least held-out loss; None without held-out points.
+        best: the step of the row with the least held-out loss, and the parameters there; None without held-out points.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -55,23 +55,12 @@ class Result:
     state: TrainState
     snapshots: dict[int, Any] = field(default_factory=dict)
     interrupted: bool = False
-    best_step: int | None = None
+    best: tuple[int, Any] | None = None
 
     @property
     def params(self) -> Params:
         """The final parameters."""
         return self.state.params
-
-    @property
-    def best_params(self) -> Params:
-        """The parameters with the least held-out loss.
-
-        Raises:
-            ValueError: if the run had no held-out points.
-        """
-        if self.best_step is None:
-            raise ValueError("best_params: expected the result of a run with held_out points, got one without")
-        return self.snapshots[self.best_step]
 
 
 class DivergenceError(ArithmeticError):
@@ -146,8 +135,7 @@ def packed(result):
         "structure": structure,
         "history": result.history,
         "snapshots": snapshots,
-        "best_step": np.array(-1 if result.best_step is None else result.best_step),
-    }
+    } | ({"best": {"step": np.array(result.best[0]), "params": _leaves(result.best[1])}} if result.best else {})
 
 
 def unpacked(contents, like, names):
@@ -162,8 +150,10 @@ def unpacked(contents, like, names):
     for column in {"losses", "weights", "held_out"} & set(history):
         history[column] = {name: history[column][name] for name in names if name in history[column]}
     snapshots = {int(step): _unflattened(leaves, like.params) for step, leaves in contents.get("snapshots", {}).items()}
-    best = int(contents.get("best_step", -1))
-    return Result(history, state, dict(sorted(snapshots.items())), best_step=best if best >= 0 else None)
+    best = contents.get("best")
+    if best:
+        best = int(best["step"]), _unflattened(best["params"], like.params)
+    return Result(history, state, dict(sorted(snapshots.items())), best=best)
 
 
 def checked(result, like, names):

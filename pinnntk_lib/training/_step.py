@@ -26,7 +26,7 @@ def run_steps(apply, operators, optimizer, weighting, draw, mesh, single, data, 
     """
     given = state
     if single:
-        draw, state = _in_single(draw), in_single(state)
+        draw, state = partial(_in_single, draw), in_single(state)
     step = _step(apply, operators, optimizer, weighting, draw, mesh, data, state)
 
     def go_on(carry):
@@ -55,8 +55,11 @@ def in_precision_of(expected, tree):
     return jax.tree.map(lambda like, leaf: leaf.astype(like.dtype), expected, tree)
 
 
-def _in_single(draw):
-    return lambda *args: in_single(draw(*args))
+def _in_single(draw, data, step, residuals=None):
+    """Draw points and targets, and round them to single precision before they are used."""
+    if residuals is None:
+        return in_single(draw(data, step))
+    return in_single(draw(data, step, lambda points, targets: residuals(in_single(points), in_single(targets))))
 
 
 def diverged(seen, loss_limit):
@@ -110,7 +113,8 @@ def _residuals(apply, operators, draw, data, state):
     graphs = residual_graphs(residuals_at_a_point, state.params, point)
 
     def residuals(params, points, targets):
-        leaves = jax.tree.leaves(params)
+        # line searches may pass other types, where they compute in double precision
+        leaves = jax.tree.leaves(in_precision_of(state.params, params))
 
         def at(graph, x, target):
             values = jax.vmap(lambda point: graph.run([*leaves, point])[0][0])(x)

@@ -41,6 +41,10 @@ class Stops:
         later = [s for s in (*self.snapshots, self.single) if s > step]
         return min(step - step % self.every + self.every, max(self.steps, step + 1), *later)
 
+    def regular(self, step: int) -> bool:
+        """Return whether the history has a row of a step also if the run is not interrupted there."""
+        return step % self.every == 0 or step in (*self.snapshots, self.single, self.steps)
+
 
 def _snapshot_steps(snapshots, steps):
     if isinstance(snapshots, str) or not isinstance(snapshots, Iterable):

@@ -88,7 +88,7 @@ class Clock:
             self._spent += time.process_time() - self._since
             due, self._moments = self._moments[self._moments <= self._spent], self._moments[self._moments > self._spent]
             if len(due):
-                self.rows.append([self._calls, self._spent, float(self._error(params))])
+                self.rows.append([self._calls, float(f"{self._spent:.4g}"), float(f"{self._error(params):.3g}")])
             if self._spent >= self._seconds:
                 raise Stopped
         self._since = time.process_time()

@@ -92,6 +92,21 @@ def test_residuals_of_zero_or_of_several_outputs():
     assert np.allclose(pairs["r"], single["r"])  # the norm of (x, x) is proportional to x
 
 
+@pytest.mark.parametrize("factor", [0.0, jnp.nan, jnp.inf, 1e300, 1e-300])
+def test_residuals_that_tell_nothing_give_even_points(factor):
+    """All zero, not finite, or so large or small that their powers are: no side of the domain is preferred."""
+    sampler = pn.ResidualPoints(pn.problems.Poisson1D(), 50, power=2.0, floor=0.0)
+    points = sampler.adapted(jax.random.key(0), lambda points: {n: factor + 0 * x for n, x in points.items()})
+    assert abs(points["r"].mean() - 0.5) < 0.15
+    assert 10 < (points["u"] == 0).sum() < 40
+
+
+def test_a_sampler_of_certain_points_may_ignore_their_number():
+    ends = pn.Condition(lambda u, x: u(x), 0.0, lambda n, key: jnp.array([[0.0], [1.0]]))
+    sampler = pn.ResidualPoints(pn.Problem({"u": ends}, (0.0,), (1.0,)), 8)
+    assert sampler.adapted(jax.random.key(0), lambda points: points)["u"].ravel().tolist() == [0.0, 1.0]
+
+
 def test_training_passes_the_residuals_at_the_current_parameters(poisson):
     """Each step's points are those that the sampler chooses by the residuals of that step's parameters."""
     model, params, problem, _ = poisson

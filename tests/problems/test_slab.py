@@ -76,10 +76,14 @@ def test_time_may_be_another_coordinate():
         ((float("nan"), 1.0), ValueError, "start: expected a finite number, got nan"),
         ((0.5, 1.0), ValueError, "before: expected the solution before the time 0.5, a function of x, got None"),
         ((0.0, 1.0, ["v"]), ValueError, r"initial: expected names of conditions, from \['u', 'ut', 'r'\], got"),
-        ((0.0, 1.0, "u"), ValueError, r"initial: expected names of conditions, from \['u', 'ut', 'r'\], got 'u'"),
+        ((0.0, 1.0, "u"), TypeError, "initial: expected a list of names of conditions, got 'u'"),
+        ((0.0, 1.0, None), TypeError, "initial: expected a list of names of conditions, got None"),
+        ((0.0, 1.0, (n for n in "u")), TypeError, "initial: expected a list of names of conditions, got <gen"),
+        ((0.0, 1.0, [["u"]]), ValueError, r"initial: expected names of conditions, from \['u', 'ut', 'r'\], got"),
         ((0.5, 1.0, [], jnp.sum), ValueError, "initial: expected the names of the conditions that take the values"),
         ((0.5, 1.0, ["u"], 3.0), TypeError, "before: expected a function of x, got 3.0"),
         ((0.0, 1.0, [], None, 2), ValueError, "axis: expected a coordinate from 0 to 1, got 2"),
+        ((0.0, 1.0, [], None, -1), ValueError, "axis: expected a coordinate from 0 to 1, got -1"),
     ],
 )
 def test_bad_input(arguments, error, message):
@@ -91,3 +95,19 @@ def test_measured_values_belong_to_their_points():
     fit = pn.Condition(lambda u, x: u(x), np.zeros(3), lambda n, key: jnp.zeros((n, 1)))
     with pytest.raises(ValueError, match=r"problem.conditions\['u'\].target: expected a function or a number, got val"):
         time_slab(pn.Problem({"u": fit}, (0.0,), (1.0,)), 0.0, 0.5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_the_start_is_found_in_any_precision(dtype):
+    """As a number of NumPy, 0.6 is not that of a point in single precision."""
+    problem, times = pn.problems.Advection1D(), np.linspace(0, 1, 11)
+    for start in times[1:-1]:
+        slab = time_slab(problem, start, 1.0, ["u"], lambda x: 5.0 + 0 * x[1])
+        x = slab.points(6)["u"].astype(dtype)
+        assert (jax.vmap(slab.conditions["u"].target)(x) == 5.0).all()
+
+
+def test_samplers_may_return_arrays_of_numpy_or_integers():
+    ends = pn.Condition(lambda u, x: u(x), 0.0, lambda n, key: np.arange(n)[:, None])
+    slab = time_slab(pn.Problem({"u": ends}, (0.0,), (4.0,)), 1.0, 2.0, ["u"], lambda x: x[0])
+    assert slab.points(5)["u"][:, 0].tolist() == [1.0, 1.25, 1.5, 1.75, 2.0]

@@ -54,6 +54,12 @@ def test_bad_joins(optimizers, boundaries, error, message):
         pn.join_optimizers(optimizers, boundaries)
 
 
+def test_a_join_needs_the_parameters(poisson):
+    optimizer = pn.join_optimizers([ADAM, ADAM], [3])
+    with pytest.raises(ValueError, match="params: expected the parameters, from which a later optimiser begins, got N"):
+        optimizer.update(poisson[1], optimizer.init(poisson[1]))
+
+
 # ---------------------------------------------------------------- precision
 
 
@@ -89,6 +95,26 @@ def test_single_steps_with_fresh_points_weights_and_a_schedule(poisson):
         assert np.allclose(found.history["losses"][name], exact.history["losses"][name], rtol=1e-3)
     resumed = pn.train(*setting[:5], 10, setting[6], single_steps=20, **options)
     assert same(pn.train(*setting, single_steps=20, resume=resumed, **options).state, found.state)
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [optax.lbfgs(), pn.join_optimizers([ADAM, optax.lbfgs()], [2]), pn.join_optimizers([ADAM, DESCENT], [2])],
+    ids=["L-BFGS", "then L-BFGS", "then descent"],
+)
+def test_single_steps_of_optimisers_that_search(poisson, optimizer):
+    found = train(poisson, 6, optimizer, single_steps=3, log_every=1)
+    exact = train(poisson, 6, optimizer, log_every=1)
+    assert np.allclose(found.history["losses"]["r"], exact.history["losses"]["r"], rtol=0.05)
+    assert all(leaf.dtype != jnp.float32 for leaf in jax.tree.leaves(found.state))
+
+
+def test_single_steps_on_points_by_their_residuals(poisson):
+    model, params, problem, _ = poisson
+    sampler, key = pn.ResidualPoints(problem, 8), jax.random.key(0)
+    setting, options = (model.apply, params, problem, sampler, ADAM, 6), {"key": key, "log_every": 2}
+    found, exact = pn.train(*setting, single_steps=4, **options), pn.train(*setting, **options)
+    assert np.allclose(found.history["losses"]["r"], exact.history["losses"]["r"], rtol=1e-3)
 
 
 @pytest.mark.parametrize(("steps", "error"), [(-1, ValueError), (1.5, TypeError), (True, TypeError)])
