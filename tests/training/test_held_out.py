@@ -120,7 +120,7 @@ def test_a_resumed_run_has_the_same_held_out_conditions(poisson, first, then):
     options = [{"held_out": names and {name: kept[name] for name in names}} for names in (first, then)]
     setting = model.apply, params, problem, points, optax.sgd(1e-6)
     result = pn.train(*setting, 5, **options[0])
-    with pytest.raises(ValueError, match="held_out: expected those of the resumed run, .*, got .*; to begin a second"):
+    with pytest.raises(ValueError, match=r"held_out: expected those of the resumed run, .*, got .*; to begin a second"):
         pn.train(*setting, 10, resume=result, **options[1])
 
 
