@@ -28,17 +28,17 @@ def join_optimizers(
 ) -> optax.GradientTransformationExtraArgs:
     """Return an optimiser that hands over from one optimiser to the next, as ``optax.join_schedules`` does.
 
-    The usual stages of a PINN, Adam and then steps that use the kernel or the curvature, thus become one run of
-    :func:`pinnntk_lib.train`, with one history, and can be interrupted and resumed at any step. Each optimiser begins
-    with a state that is new, at the parameters that the one before it has reached.
+    PINNs are often trained in two stages: Adam, and then an optimiser that uses the kernel or the curvature. Joined,
+    both make one run of :func:`pinnntk_lib.train`, with one history, which can be interrupted and resumed at any step.
+    Each optimiser begins with a new state, at the parameters that the one before it has reached.
 
     Args:
         optimizers: optax optimisers.
         boundaries: the steps at which the second, the third and so on take over.
 
     Raises:
-        ValueError, TypeError: if an optimiser is none, or the boundaries are not increasing positive integers, one
-            fewer than the optimisers; in an update, if there are no parameters.
+        ValueError, TypeError: if an item of ``optimizers`` is not an optimiser, or the boundaries are not increasing
+            positive integers, one fewer than the optimisers; in an update, if there are no parameters.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
