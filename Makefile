@@ -82,7 +82,7 @@ benchmarks: $(INSTALLED) ## time the library and the packages of 'make others', 
 	$(BIN)/python tests/benchmarks/scale.py --out book/data/scale.json
 
 others: ## make the environments of the packages that the benchmarks compare with
-	for name in others neural-tangents; do \
+	for name in others neural-tangents optimisers; do \
 	  $(PYTHON) -m venv .venv-$$name && .venv-$$name/bin/python -m pip install --quiet -r tests/benchmarks/requirements-$$name.txt; \
 	done
 

@@ -45,7 +45,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from damping_problems import PROBLEMS, Case, System, least_squares, squared
+from damping_problems import PROBLEMS, Case, System, error_of, least_squares, squared
 from jax.flatten_util import ravel_pytree
 
 from pinnntk_lib.experiments import provenance
@@ -235,7 +235,7 @@ def losses_after(system, steps):
 def run(case: Case, rule: Callable, seconds: float, seeds: int):
     """Yield the record of a run for each seed."""
     linearise = least_squares(case)
-    exact = jax.vmap(case.problem.exact)(case.test)
+    error = error_of(case)
 
     def one_step(key, i, carry):
         params, memory, attempts, length = carry
@@ -249,13 +249,9 @@ def run(case: Case, rule: Callable, seconds: float, seeds: int):
         with jax.default_matmul_precision("highest"):  # GPUs' reduced precision would end the search early
             return jax.lax.fori_loop(start, stop, partial(one_step, key), carry)
 
-    @jax.jit
-    def error(params):
-        return jnp.linalg.norm(jax.vmap(lambda x: case.apply(params, x))(case.test) - exact) / jnp.linalg.norm(exact)
-
     for seed in range(seeds):
         params = case.init(jax.random.key(seed))
-        zero = jnp.zeros_like(exact[0])
+        zero = jnp.zeros((), case.test.dtype)
         start = params, Memory(zero + 1e-3, zero + 2.0), jnp.array(0), zero
         yield {"seed": seed} | timed(partial(steps, jax.random.key(seed + 100)), error, start, seconds)
 

@@ -168,6 +168,17 @@ PROBLEMS: dict[str, Callable[[], Case]] = {
 }
 
 
+def error_of(case: Case) -> Callable:
+    """Return the compiled function ``params -> relative L2 error`` at the case's test points."""
+    exact = jax.vmap(case.problem.exact)(case.test)
+
+    @jax.jit
+    def error(params):
+        return pn.relative_l2_error(jax.vmap(partial(case.apply, params))(case.test), exact)
+
+    return error
+
+
 # ---------------------------------------------------------------- the least-squares problem of a step
 
 

@@ -210,7 +210,7 @@ def residuals_at_a_point(case: Case) -> dict[str, Callable]:
         root = math.sqrt(case.weights.get(name, 1.0))
 
         def at(params, x):
-            return root * (condition.operator(partial(case.apply, params), x) - condition.target(x))
+            return root * condition.residual(partial(case.apply, params), x)
 
         return at
 

@@ -18,12 +18,12 @@
 With ``--settings``, kernel descent runs with other weights, points and first steps instead (``SETTINGS`` in
 ``optimiser_methods.py``).
 
-The methods take turns: each seed runs all of them before the next seed begins. Where a method has several variants, the
-first seed but one decides in a trial of a third of the time which of them runs (smallest error at the end). Where
-points are drawn anew in each step, the quasi-Newton methods and randngd keep one draw, or so many that the residuals
+The methods take turns: each seed runs all of them before the next seed begins. Where a method has several variants, a
+trial on a further seed, of a third of the time, decides which of them runs (smallest error at the end). Where points
+are drawn anew in each step, the quasi-Newton methods and randngd keep one draw, or so many that the residuals
 outnumber the parameters. ENGD-W, SPRING and NGD use this library's kernel, or its ``J^T J`` if that is smaller. Times
-are CPU seconds without compilation and without the measurement of errors; pin the program to one core. All packages are
-in ``requirements-optimisers.txt``; methods whose package is not installed are left out.
+are CPU seconds without compilation and without the measurement of errors; pin the program to one core. ``make others``
+makes an environment with all packages, ``.venv-optimisers``; methods whose package is not installed are left out.
 """
 
 import argparse
@@ -39,9 +39,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from damping_problems import PROBLEMS, Case
+from damping_problems import PROBLEMS, Case, error_of
 from optimiser_methods import METHODS, SETTINGS, installed
 
 from pinnntk_lib.experiments import provenance
@@ -92,18 +91,6 @@ class Clock:
             if self._spent >= self._seconds:
                 raise Stopped
         self._since = time.process_time()
-
-
-def error_of(case: Case) -> Callable:
-    """Return ``params -> relative L2 error``."""
-    exact = jax.vmap(case.problem.exact)(case.test)
-
-    @jax.jit
-    def error(params):
-        return jnp.linalg.norm(jax.vmap(lambda x: case.apply(params, x))(case.test) - exact) / jnp.linalg.norm(exact)
-
-    error(case.init(jax.random.key(0)))  # compile
-    return error
 
 
 def run(case: Case, error: Callable, method: Callable, seed: int, seconds: float) -> dict[str, Any]:

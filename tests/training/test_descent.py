@@ -53,14 +53,12 @@ def searched_step(model, params, problem, points, weights, damping):
         return found[min(found)] if found else None
 
     mu, factor, found = damping * jnp.trace(J @ J.T) / len(r), 3, None
-    upwards = best(mu) is None
-    while True:
-        step = best(mu)
-        if step is None and not upwards:
-            return found
-        if step is not None and upwards:
-            return step
+    step = best(mu)
+    upwards = step is None
+    while (step is None) == upwards:
         mu, factor, found = (mu * factor if upwards else mu / factor), 3 * factor, step
+        step = best(mu)
+    return step if upwards else found
 
 
 @pytest.mark.parametrize("weights", [{"u": 1.0, "r": 1.0}, {"u": 100.0, "r": 0.5}])
