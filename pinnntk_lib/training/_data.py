@@ -40,6 +40,11 @@ def source(problem, points, key, mesh=None):
     return replicated(key, mesh), _Fresh(points, targets)
 
 
+def is_fresh(data):
+    """Return whether points are drawn anew at each step, by the ``data`` of ``source``."""
+    return not isinstance(data, tuple)  # but a random key
+
+
 def _outputs(operator):
     return (operator.outputs,) if hasattr(operator, "outputs") else ()
 

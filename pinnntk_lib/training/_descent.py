@@ -11,10 +11,23 @@ The first form has one unknown per residual, the second one per parameter; the s
 
 Two things limit a step, and both are searched for. Along d the residuals bend: ``r(theta + t d) = r + t J d + t^2 r''/2
 + ...``. The same factorised system yields the second-order correction ``a = -J^T (K + mu I)^{-1} r'' / 2`` ("geodesic
-acceleration", Transtrum and Sethna 2012), so that the loss can be followed along ``theta + t d + t^2 a``. And the less
+acceleration", Transtrum and Sethna 2012), so that the step can follow the curve ``theta + t d + t^2 a``. And the less
 damping, the longer the step and the worse its prediction. The step taken has the least damping for which some length t
-is predicted well, ``gain >= 1 - 0.9 t``, where the gain is the decrease in the loss, divided by the decrease that the
+is predicted well, ``gain >= 1 - 0.9 t``, where the gain is the decrease in a level, divided by the decrease that the
 linearised residuals predict: a full step must keep a tenth of its promise, a quarter of a step three quarters and more.
+
+The level says how far away the solution is. The loss does not: the fast modes, which a step can always correct later,
+decide it, and a slow mode that is all wrong hardly counts. Where the residuals can all become zero, because the points
+stay the same and there are no more residuals than parameters, the level is therefore the squared length of the step
+that would correct them,
+
+    |J^T (K + mu I)^{-1} r|^2,
+
+with J and K of the current parameters. To first order, it is the squared distance to the nearest solution, up to the
+damping, and it does not depend on the weights of the conditions. (It is Deuflhard's natural level function for Newton's
+method; Newton Methods for Nonlinear Problems, 2011, section 3.3.) The loss may rise meanwhile. With more residuals than
+parameters, or with points that are drawn anew, part of the residuals stays at any parameters, and this part in the slow
+modes would outweigh all else. The level is then the loss.
 """
 
 import warnings
@@ -32,7 +45,7 @@ from pinnntk_lib._deprecated import renamed_keywords
 from pinnntk_lib.kernel import gauss_newton_matrix, jacobian, ntk
 
 LENGTHS = np.array([1.0, 0.5, 0.25])  # of the steps that are tried
-SHORTFALL = 0.9  # the decrease in the loss may fall short of the predicted one by this much, times the length
+SHORTFALL = 0.9  # the decrease in the level may fall short of the predicted one by this much, times the length
 BEND = 0.75  # the correction is left out if it is longer than this fraction of the direction
 FACTOR = 3.0  # between one damping that is tried and the next
 MOST = 1e12  # the largest damping
@@ -44,7 +57,7 @@ class KernelDescentState(NamedTuple):
 
     Attributes:
         damping: mu of the last step, as a fraction of the weighted kernel's mean eigenvalue.
-        failures: number of steps since the last one that reduced the loss.
+        failures: number of steps since the last one that reduced the level.
     """
 
     damping: jax.Array
@@ -65,8 +78,15 @@ def kernel_gradient_descent(
     Each step factorises symmetric matrices with one row per residual in the batch or, if there are more residuals than
     parameters, one row per parameter. This is practical for up to a few thousand rows; the other number may be much
     larger. The damping is searched for, upwards or downwards from that of the last step, by growing factors. It is the
-    least tried for which the decrease in the loss of the batch agrees with the linearised residuals' prediction: to a
-    tenth for a full step, more closely for a shorter one.
+    least tried for which a step's progress agrees with the linearised residuals' prediction: to a tenth for a full
+    step, more closely for a shorter one.
+
+    How progress is measured depends on the points. If they are fixed, and there are no more residuals than parameters,
+    all residuals can become zero. Progress is then a shorter way to go: a decrease in the squared length of the step
+    that corrects the residuals, ``|J^T (K + mu I)^{-1} r|^2`` with J and K of the current parameters, which does not
+    depend on the weights (Deuflhard's natural level function). The loss can rise meanwhile, sometimes for dozens of
+    steps. With points that are drawn anew at each step, or more residuals than parameters, progress is a decrease in
+    the loss of the batch.
 
     A step fits the points of its batch, all the better the less it is damped. A network with more parameters than
     residuals can therefore solve the equation at these points and nowhere else. If the error stays large while the loss
@@ -127,12 +147,12 @@ def kernel_gradient_descent(
 
 
 def warn_if_stalled(opt_state: Any) -> bool:
-    """Warn if steps in single precision no longer reduce the loss; return whether there was a warning."""
+    """Warn if steps in single precision no longer make progress; return whether there was a warning."""
     states = jax.tree.leaves(opt_state, is_leaf=lambda leaf: isinstance(leaf, KernelDescentState))
     for state in states:
         if isinstance(state, KernelDescentState) and state.failures >= STALLED and _is_single(state.damping.dtype):
             warnings.warn(
-                f"kernel_gradient_descent: none of the last {state.failures} steps reduced the loss; either it is at a "
+                f"kernel_gradient_descent: none of the last {state.failures} steps made progress; either this is a "
                 "minimum, or the rounding errors of single precision hide the way down, in which case go on in double "
                 'precision: jax.config.update("jax_enable_x64", True), and parameters and points in float64',
                 stacklevel=3,
@@ -153,29 +173,32 @@ class _Linearised(NamedTuple):
         solver: ``mu -> (v -> J^T (K + mu I)^{-1} v)``.
         mean: the mean eigenvalue of K.
         least: mu, as a fraction of the mean, below which rounding errors are larger than mu.
+        solvable: whether all residuals can become zero.
     """
 
     residuals: jax.Array
     solver: Callable
     mean: jax.Array
     least: float
+    solvable: bool
 
 
 def _linearised(scaled, zero, view, roots, memory):
     """Linearise the residuals at the current parameters, in the smaller of residual space and parameter space."""
     residuals, pullback = jax.vjp(scaled, zero)
     setting = view.apply, view.params, view.operators, view.points
+    in_residual_space = residuals.size <= zero.size
+    solvable = in_residual_space and not view.fresh
     if _is_single(zero.dtype):
         needed = 4 * residuals.size * zero.size * zero.dtype.itemsize  # J, its factors and a copy
         if view.mesh is None and needed <= memory:
-            return _by_singular_values(residuals, jacobian(*setting, roots))
+            return _by_singular_values(residuals, jacobian(*setting, roots), solvable)
         reason = "on a mesh" if view.mesh is not None else f"with less than memory={needed}"
         warnings.warn(
             f"kernel_gradient_descent: in single precision {reason}, rounding errors hide the kernel's eigenvalues "
             "below 1e-7 of the largest, so that training may stall early; double precision resolves them",
             stacklevel=2,
         )
-    in_residual_space = residuals.size <= zero.size
     if in_residual_space:
         K = ntk(*setting, memory=memory, mesh=view.mesh)
         root = jnp.concatenate([jnp.full(n, roots[name]) for name, n in K.sizes]).astype(K.matrix.dtype)
@@ -191,10 +214,10 @@ def _linearised(scaled, zero, view, roots, memory):
 
     # The matrix's rounding errors are usually far below their bound; where they are not, the factorisation fails.
     least = 0.1 * float(jnp.finfo(matrix.dtype).eps) * len(matrix)
-    return _Linearised(residuals, solver, jnp.trace(matrix) / residuals.size, least)
+    return _Linearised(residuals, solver, jnp.trace(matrix) / residuals.size, least, solvable)
 
 
-def _by_singular_values(residuals, J):
+def _by_singular_values(residuals, J, solvable):
     """Return the problem for a Jacobian J (n, P) in single precision.
 
     Rounding errors in K hide its eigenvalues below 1e-7 of the largest. These are squares of J's singular values, so
@@ -208,7 +231,7 @@ def _by_singular_values(residuals, J):
         return lambda v: V @ (s / (s**2 + mu) * (U.T @ v))
 
     eps = float(jnp.finfo(J.dtype).eps)
-    return _Linearised(residuals, solver, s @ s / len(J), eps**2 * len(J))
+    return _Linearised(residuals, solver, s @ s / len(J), eps**2 * len(J), solvable)
 
 
 class _Search(NamedTuple):
@@ -253,7 +276,7 @@ def _searched(scaled, zero, system, damping, max_tries):
 
 
 def _best(scaled, system, damping):
-    """Return the step with the lowest loss among those at this damping that are predicted well, and if there is one."""
+    """Return the step with the lowest level among those at this damping predicted well, and whether there is one."""
     solve = system.solver(damping * system.mean)
     direction = -solve(system.residuals)
     first, second = _derivatives(lambda t: scaled(t * direction), jnp.zeros((), direction.dtype))
@@ -262,10 +285,14 @@ def _best(scaled, system, damping):
     bend = jnp.where(_squared(bend) <= BEND**2 * _squared(direction), bend, jnp.zeros_like(bend))
     t = jnp.asarray(LENGTHS, direction.dtype)
     steps = t[:, None] * direction + t[:, None] ** 2 * bend
-    loss, losses = _squared(system.residuals), jax.lax.map(lambda step: _squared(scaled(step)), steps)
-    predicted = jax.vmap(lambda t: _squared(system.residuals + t * first))(t)
-    passes = (loss - losses >= (1 - SHORTFALL * t) * (loss - predicted)) & (losses < loss)
-    best = jnp.argmin(jnp.where(passes, losses, jnp.inf))
+    if system.solvable:
+        counted, now, change = solve, -direction, solve(first)
+    else:
+        counted, now, change = (lambda r: r), system.residuals, first
+    level, levels = _squared(now), jax.lax.map(lambda step: _squared(counted(scaled(step))), steps)
+    predicted = jax.vmap(lambda t: _squared(now + t * change))(t)
+    passes = (level - levels >= (1 - SHORTFALL * t) * (level - predicted)) & (levels < level)
+    best = jnp.argmin(jnp.where(passes, levels, jnp.inf))
     return steps[best], passes[best]
 
 

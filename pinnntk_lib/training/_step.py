@@ -9,6 +9,7 @@ import optax
 from pinnntk_lib._devices import divided, replicated
 from pinnntk_lib._static import compiled
 from pinnntk_lib.kernel import residual_graphs, residual_of
+from pinnntk_lib.training._data import is_fresh
 from pinnntk_lib.training._result import TrainState
 from pinnntk_lib.training._weighting import View
 
@@ -80,7 +81,8 @@ def _step(apply, operators, optimizer, weighting, draw, mesh, data, state):
         def unweighted(params):
             return {name: jnp.mean(r**2) for name, r in residuals_of(params).items()}
 
-        view = View(state.step, apply, state.params, dict(operators), points, unweighted, residuals_of, mesh)
+        seen = dict(operators), points, unweighted, residuals_of
+        view = View(state.step, apply, state.params, *seen, mesh, is_fresh(data))
         weights, weighting_state = weighting.wrapped.update(state.weighting_state, view)
 
         def loss(params):

@@ -40,6 +40,7 @@ class View(NamedTuple):
         losses: ``params -> {name: scalar}``, the step's unweighted losses as a function of the parameters.
         residuals: ``params -> {name: (n, ...) array}``, the residuals whose mean squares are the losses.
         mesh: the devices among which the points are divided, or None. Pass it on to the kernel's functions.
+        fresh: whether the points are drawn anew at each step.
     """
 
     step: jax.Array
@@ -50,6 +51,7 @@ class View(NamedTuple):
     losses: Callable[[Any], dict[str, jax.Array]]
     residuals: Callable[[Any], dict[str, jax.Array]]
     mesh: jax.sharding.Mesh | None = None
+    fresh: bool = False
 
 
 class Weighting(Protocol):

@@ -15,6 +15,8 @@ acceleration", Transtrum and Sethna 2012): ``theta + t d + t^2 a`` with ``a = -J
 The gain of a step is the decrease in the loss, divided by the decrease that the linearised residuals predict. All but
 the first two rules take the least damping for which the gain of some length t is large enough, searched from the last
 one upwards or downwards. The dampings that a step tries are apart by factors of 3, 9, 27 and so on (curve-even: 3).
+With the rules "level", it is not the loss that a step must reduce, but the squared length
+``|J^T (K + mu I)^{-1} r|^2`` of the step that would correct the residuals (Deuflhard's natural level function).
 
 | rule | damping | order of the curve | lengths t |
 | --- | --- | --- | --- |
@@ -22,7 +24,9 @@ one upwards or downwards. The dampings that a step tries are apart by factors of
 | line | nearly none | 1 | the best of 1, 1/2, ..., 2^-13 |
 | full | gain >= 0.1 | 1 | 1 |
 | full-2 | gain >= 0.1 | 2 | 1 |
-| curve | gain >= 1 - 0.9 t, as in the library | 2 | 1, 1/2, 1/4 |
+| level | gain >= 1 - 0.9 t, as in the library for fixed points if n <= P | 2 | 1, 1/2, 1/4 |
+| level-1 | the same | 1 | 1, 1/2, 1/4 |
+| curve | gain >= 1 - 0.9 t, as in the library otherwise | 2 | 1, 1/2, 1/4 |
 | curve-even | as curve | 2 | 1, 1/2, 1/4 |
 | curve-low | gain >= 0.1 | 2 | 1, 1/2, 1/4 |
 | curve-3 | gain >= 1 - 0.9 t | 3 | 1, 1/2, 1/4 |
@@ -125,10 +129,11 @@ def search(
     factor: float = 3.0,
     growth: float = 3.0,
     max_tries: int = 10,
+    natural: bool = False,
 ) -> Outcome:
     """Take the step with the least damping for which some length t has ``gain >= 0.1 + shortfall (1 - t)``.
 
-    Among the steps with this damping that pass, the one with the least loss is taken.
+    Among the steps with this damping that pass, the one with the least loss, or level, is taken.
 
     Args:
         system: the linearised problem.
@@ -139,6 +144,7 @@ def search(
         factor: between the first two dampings.
         growth: of this factor, from one damping to the next.
         max_tries: maximum number of dampings that are tried.
+        natural: whether the natural level counts instead of the loss.
     """
 
     def attempt(search):
@@ -146,11 +152,13 @@ def search(
         solve = system.solver(mu)
         terms = taylor(system, solve, order)
         steps, t = candidates(terms, lengths)
-        losses = losses_after(system, steps)
-        gains = (system.loss - losses) / system.decrease(terms[0], mu, t)
+        if natural:
+            level, levels, decrease = natural_levels(system, solve, terms[0], steps, t)
+        else:
+            level, levels, decrease = system.loss, losses_after(system, steps), system.decrease(terms[0], mu, t)
         # near convergence, rounding errors can make the predicted decrease negative
-        passes = (gains >= 0.1 + shortfall * (1 - t)) & (losses < system.loss)
-        best = jnp.argmin(jnp.where(passes, losses, jnp.inf))
+        passes = ((level - levels) / decrease >= 0.1 + shortfall * (1 - t)) & (levels < level)
+        best = jnp.argmin(jnp.where(passes, levels, jnp.inf))
         passed = passes[best]
         found = Outcome(steps[best], Memory(search.tried, memory.growth), search.best.attempts, t[best])
         kept = jax.tree.map(lambda new, old: jnp.where(passed, new, old), found, search.best)
@@ -178,11 +186,21 @@ RULES = {
     "line": line,
     "full": search,
     "full-2": partial(search, order=2),
+    "level": partial(search, order=2, lengths=SHORT, natural=True),
+    "level-1": partial(search, lengths=SHORT, natural=True),
     "curve": partial(search, order=2, lengths=SHORT),
     "curve-even": partial(search, order=2, lengths=SHORT, growth=1.0),
     "curve-low": partial(search, order=2, lengths=SHORT, shortfall=0.0),
     "curve-3": partial(search, order=3, lengths=SHORT),
 }
+
+
+def natural_levels(system, solve, direction, steps, t):
+    """Return the natural level, those after the steps (m,), and the decreases that linear residuals predict (m,)."""
+    change = solve(jax.jvp(system.after, (jnp.zeros_like(direction),), (direction,))[1])
+    level, levels = squared(direction), jax.lax.map(lambda step: squared(solve(system.after(step))), steps)
+    predicted = jax.vmap(lambda t: squared(t * change - direction))(t)
+    return level, jnp.where(jnp.isfinite(levels), levels, jnp.inf), level - predicted
 
 
 def nothing(system, memory):

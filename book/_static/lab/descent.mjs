@@ -1,12 +1,13 @@
 // Kernel descent with the library's search for the damping (`kernel_gradient_descent`): steps along the direction
 // -J^T (K + mu I)^-1 r, corrected to second order, with the least damping mu for which one of three lengths is predicted
-// well.
+// well. What is predicted is the level: the squared length of the step that would correct the residuals or, with more
+// residuals than parameters, the loss.
 
 import { dot, jacobian, kernel } from "./kernel.mjs";
 
 const TRIES = 10;
 const LENGTHS = [1, 0.5, 0.25];
-const SHORTFALL = 0.9; // by this much, times the length, the decrease in the loss may fall short of the predicted one
+const SHORTFALL = 0.9; // by this much, times the length, the decrease in the level may fall short of the predicted one
 const BEND = 0.75; // the correction is left out if it is longer than this fraction of the direction
 const FACTOR = 3; // between the first two dampings that are tried; it grows with each further one: 3, 9, 27, ...
 const MOST = 1e12;
@@ -45,7 +46,7 @@ export function descend(model, weights, fraction) {
   return { losses, mu: found?.mu ?? null, length: found?.length ?? null, fraction: found?.fraction ?? fraction };
 }
 
-/** The step of least loss among those at this damping that are predicted well, {step, length}; null if there is none. */
+/** The step of least level among those at this damping that are predicted well, {step, length}; null if there is none. */
 function bestAt({ J, root, A, r, after }, mu) {
   const solve = solver(J.rows, root, A, mu);
   const direction = solve(r).map((d) => -d);
@@ -53,15 +54,18 @@ function bestAt({ J, root, A, r, after }, mu) {
   const second = secondDerivative((t) => after(direction.map((d) => t * d)), r);
   let bend = solve(second).map((d) => -d / 2);
   if (!(dot(bend, bend) <= BEND ** 2 * dot(direction, direction))) bend = bend.fill(0);
-  const loss = dot(r, r);
+  const counted = r.length <= direction.length ? solve : (residuals) => residuals;
+  const now = counted(r);
+  const change = counted(first);
+  const level = dot(now, now);
   let best = null;
   for (const length of LENGTHS) {
     const step = direction.map((d, p) => length * d + length ** 2 * bend[p]);
-    const residuals = after(step);
-    const found = dot(residuals, residuals);
-    const linear = r.map((value, i) => value + length * first[i]);
-    const promise = (1 - SHORTFALL * length) * (loss - dot(linear, linear));
-    if (loss - found >= promise && found < loss && !(best?.loss <= found)) best = { step, length, loss: found };
+    const reached = counted(after(step));
+    const found = dot(reached, reached);
+    const linear = now.map((value, i) => value + length * change[i]);
+    const promise = (1 - SHORTFALL * length) * (level - dot(linear, linear));
+    if (level - found >= promise && found < level && !(best?.level <= found)) best = { step, length, level: found };
   }
   return best;
 }
