@@ -50,16 +50,18 @@ class Setting(NamedTuple):
 
 
 SETTINGS = {
-    "Heat1D": Setting(1e-5, 50, 2, {"u": 60, "r": 200}),
-    "Advection1D": Setting(1e-3, 50, 2, {"u": 100, "b": 100, "r": 700}),
+    "Heat1D": Setting(1e-6, 50, 2, {"u": 60, "r": 200}),
+    "Advection1D": Setting(1e-5, 50, 2, {"u": 100, "b": 100, "r": 700}),
     "Burgers1D": Setting(1e-3, 30, 3, {"u": 150, "r": 1000}, True, 3, 600),
     "AllenCahn1D": Setting(
         1e-2, 40, 3, {"u": 200, "b": 1, "bx": 1, "r": 1500}, True
     ),
-    "Helmholtz2D": Setting(1e-4, 50, 3, {"u": 200, "r": 1000}),
-    "KleinGordon1D": Setting(1e-5, 50, 2, {"u": 90, "ut": 60, "r": 500}),
+    "Helmholtz2D": Setting(1e-5, 50, 3, {"u": 200, "r": 1000}),
+    "KleinGordon1D": Setting(1e-6, 50, 2, {"u": 120, "ut": 60, "r": 800}),
     "InverseHeat1D": Setting(1e-5, 30, 2, {"data": 60, "r": 150}),
-    "Schrodinger1D": Setting(1e-3, 40, 2, {"u": 90, "r": 500}, crowding=1.5),
+    "Schrodinger1D": Setting(
+        1e-4, 40, 2, {"u": 120, "r": 800}, crowding=1.5
+    ),
 }
 
 
