@@ -21,7 +21,7 @@ from reaching import reach
 import pinnntk_lib as pn
 from pinnntk_lib import experiments
 
-AIM, STRIDE, MOST = 1e-4, 10, 800
+AIM, STRIDE, MOST = 1e-5, 2, 200
 STEPS = 200  # timed steps of wave1d-adaptive
 
 
