@@ -23,8 +23,8 @@ that would correct them,
 
     |J^T (K + mu I)^{-1} r|^2,
 
-with J and K of the current parameters. To first order, it is the squared distance to the nearest solution, up to the
-damping, and it does not depend on the weights of the conditions. (It is Deuflhard's natural level function for Newton's
+with J and K of the current parameters. To first order and up to the damping, it is the squared distance to the nearest
+solution, and does not depend on the weights of the conditions. (It is Deuflhard's natural level function for Newton's
 method; Newton Methods for Nonlinear Problems, 2011, section 3.3.) The loss may rise meanwhile. With more residuals than
 parameters, or with points that are drawn anew, part of the residuals stays at any parameters, and this part in the slow
 modes would outweigh all else. The level is then the loss.
@@ -83,10 +83,10 @@ def kernel_gradient_descent(
 
     How progress is measured depends on the points. If they are fixed, and there are no more residuals than parameters,
     all residuals can become zero. Progress is then a shorter way to go: a decrease in the squared length of the step
-    that corrects the residuals, ``|J^T (K + mu I)^{-1} r|^2`` with J and K of the current parameters, which does not
-    depend on the weights (Deuflhard's natural level function). The loss can rise meanwhile, sometimes for dozens of
-    steps. With points that are drawn anew at each step, or more residuals than parameters, progress is a decrease in
-    the loss of the batch.
+    that corrects the residuals, ``|J^T (K + mu I)^{-1} r|^2`` with J and K of the current parameters, which without
+    damping would not depend on the weights (Deuflhard's natural level function). The loss can rise meanwhile, sometimes
+    for dozens of steps. With points that are drawn anew at each step, or more residuals than parameters, progress is a
+    decrease in the loss of the batch.
 
     A step fits the points of its batch, all the better the less it is damped. A network with more parameters than
     residuals can therefore solve the equation at these points and nowhere else. If the error stays large while the loss
