@@ -22,7 +22,7 @@ PERMITTED = {
     "kernel": {"problems", "operators"},
     "limit": {"kernel", "models", "problems", "operators"},
     "training": {"kernel", "problems", "operators"},
-    "diagnosis": {"training", "kernel", "problems", "operators", "plotting"},
+    "diagnosis": {"kernel", "models", "problems", "operators", "plotting"},
     "experiments": {"training", "kernel", "problems", "models"},
     "plotting": {"training", "kernel", "problems"},
     "widgets": set(),

@@ -2,19 +2,28 @@
 
 import numbers
 from collections.abc import Mapping
-from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
-from pinnntk_lib._check import check_finite, check_no_class, check_weights, first_not_finite
-from pinnntk_lib._devices import replicated
+from pinnntk_lib._check import (
+    check_conditions,
+    check_count,
+    check_finite,
+    check_no_class,
+    check_operators,
+    check_weights,
+    first_not_finite,
+)
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.diagnosis._diagnosis import Diagnosis
-from pinnntk_lib.kernel import ntk
+from pinnntk_lib.diagnosis._evidence import all_residuals, kernels, measure, sample
+from pinnntk_lib.kernel import ntk_diagonal, setting_of
 from pinnntk_lib.problems import Conditions, Problem
+
+FEWEST = 50  # points of each condition in a sample
 
 
 def diagnose(
@@ -26,6 +35,7 @@ def diagnose(
     optimizer: optax.GradientTransformation | float | None = None,
     weights: Mapping[str, float] | None = None,
     before: Diagnosis | None = None,
+    max_points: int = 1000,
     memory: int = 2**30,
     mesh: jax.sharding.Mesh | None = None,
 ) -> Diagnosis:
@@ -43,6 +53,8 @@ def diagnose(
         weights: the present weights, ``{name: lambda_name}``, for instance the last ones in ``result.history``; all 1
             if None.
         before: an earlier diagnosis at the same points, to measure how far the kernel has moved since.
+        max_points: the spectrum is computed from at most about this many points, a random sample of those of each
+            condition. Losses and rates are those of all points.
         memory: approximate memory budget in bytes for computing the kernel, as in :func:`pinnntk_lib.ntk`.
         mesh: devices that compute the kernel together, as in :func:`pinnntk_lib.ntk`. The diagnosis itself is made by
             each process for itself, from the whole kernel.
@@ -61,25 +73,47 @@ def diagnose(
         >>> found.verdict
         'u'
     """
-    K = ntk(apply, params, conditions, points, memory=memory, mesh=mesh)
-    K = replace(K, matrix=replicated(K.matrix, mesh))
+    check_count("max_points", max_points)
+    _, _, points = setting_of(apply, params, conditions, points)
+    operators = check_operators(conditions)
+    check_conditions(apply, params, operators, next(iter(points.values()))[0])
+    learning_rate, plain = _learning_rate(optimizer, params)
+    rows = _rows(points, max_points)
+    few = {name: x[rows[name]] for name, x in points.items()}
+    K, *parts = kernels(apply, params, operators, few, memory, mesh)
+    weights = check_weights(weights, K.names)
     if before is not None and (not isinstance(before, Diagnosis) or before.K.sizes != K.sizes):
         raise ValueError(f"before: expected a Diagnosis of the same conditions and points, with sizes {K.sizes}")
-    learning_rate, plain = _learning_rate(optimizer, params)
-    residuals = None
+    traces = {name: float(K.trace(name)) for name in K.names}
+    sampled = any(len(x) > len(few[name]) for name, x in points.items())
+    if sampled:
+        diagonal = ntk_diagonal(apply, params, conditions, points, memory=memory, mesh=mesh)
+        traces = {name: float(values.sum()) for name, values in diagonal.items()}
+    if mesh is not None:  # what follows is each process's own
+        params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
+    residuals, held_out = None, {}
     if isinstance(conditions, Problem):
-        found = conditions.residuals(lambda x: apply(params, x), points)
-        residuals = {name: np.asarray(r, np.float64) for name, r in found.items()}
+        residuals, held_out = all_residuals(apply, params, conditions, points)
         _check_residuals(residuals, points)
     return Diagnosis(
         K,
-        check_weights(weights, K.names),
+        weights,
         learning_rate,
         plain,
         residuals,
         sum(np.size(leaf) for leaf in jax.tree.leaves(params)),
         None if before is None else _drift(before.K, K),
+        traces,
+        {name: n * len(points[name]) // len(few[name]) for name, n in K.sizes},
+        rows if sampled else None,
+        measure(apply, params, conditions, points, few, parts, held_out),
     )
+
+
+def _rows(points, most):
+    """Return the indices of the points whose kernel is formed, ``{name: indices}``, in proportion to the numbers."""
+    total = sum(map(len, points.values()))
+    return {name: sample(x, max(-(-most * len(x) // total), FEWEST)) for name, x in points.items()}
 
 
 def _check_residuals(residuals, points):

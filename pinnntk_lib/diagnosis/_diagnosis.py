@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._deprecated import warn_of
-from pinnntk_lib.diagnosis._report import report
+from pinnntk_lib.diagnosis._evidence import Evidence, rms
+from pinnntk_lib.diagnosis._findings import Finding, found_in
+from pinnntk_lib.diagnosis._report import html, report
 from pinnntk_lib.kernel import NTK
 
 if TYPE_CHECKING:
@@ -17,6 +19,21 @@ if TYPE_CHECKING:
 # A condition lags if its rate is smaller than the largest by at least this factor: an order of magnitude, as in the
 # paper's statement of the problem. Random initialisation alone changes the ratio of rates by a factor of two or three.
 LAG = 10.0
+HIDDEN = 1e-8, 1e-5  # modes slower than the fastest by more than this are left out, in double and in single precision
+
+
+class Modes(NamedTuple):
+    """The weighted kernel ``D^{1/2} K D^{1/2}``.
+
+    Attributes:
+        kappa: its eigenvalues, ascending.
+        Q: its eigenvectors, one per column.
+        root: the diagonal of D^{1/2}, with D's entries 2 lambda_i / n_i.
+    """
+
+    kappa: np.ndarray
+    Q: np.ndarray
+    root: np.ndarray
 
 
 FORMER_NAMES = {
@@ -37,15 +54,19 @@ class Diagnosis:
     :func:`pinnntk_lib.train`.
 
     Attributes:
-        K: the kernel.
+        K: the kernel; of a sample of the points if there are more than ``max_points``.
         weights: the present weights, ``{name: lambda_name}``.
         learning_rate: learning rate of gradient descent; None if no optimiser was given or it is not plain gradient
             descent.
         gradient_descent: whether the optimiser is plain gradient descent; None if no optimiser was given.
-        residuals: ``{name: (n_name,)}``; None if the conditions have no targets.
+        residuals: ``{name: (n_name,)}`` at all points; None if the conditions have no targets.
         num_params: number of parameters.
         drift: ``{name: ||K_aa - K_aa(before)|| / ||K_aa(before)||}``, the relative change of each condition's block,
             and that of the whole kernel under the name ``"K"``; None without an earlier diagnosis.
+        traces: traces of the diagonal blocks of the kernel of all points, ``{name: Tr(K_aa)}``.
+        sizes: numbers of residuals at all points, ``{name: n_name}``.
+        sample: indices of the points whose kernel is K, ``{name: (points,)}``; None if these are all points.
+        evidence: measurements from which :attr:`findings` are drawn.
 
     Example:
         Two conditions, on the value and on five times the slope:
@@ -66,11 +87,10 @@ class Diagnosis:
     residuals: dict[str, np.ndarray] | None
     num_params: int
     drift: dict[str, float] | None
-
-    @cached_property
-    def traces(self) -> dict[str, float]:
-        """Traces of the diagonal blocks, ``{name: Tr(K_aa)}``."""
-        return {name: float(self.K.trace(name)) for name in self.K.names}
+    traces: dict[str, float]
+    sizes: dict[str, int]
+    sample: dict[str, np.ndarray] | None
+    evidence: Evidence
 
     @cached_property
     def rates(self) -> dict[str, float]:
@@ -79,7 +99,7 @@ class Diagnosis:
         The :attr:`eigenvalues` of the weighted kernel carry a further factor of 2, because the losses are means of
         squares and not halves of them. (``Linearized.rates`` are eigenvalues, not averages.)
         """
-        return {name: self.weights[name] * self.traces[name] / n for name, n in self.K.sizes}
+        return {name: self.weights[name] * self.traces[name] / n for name, n in self.sizes.items()}
 
     @cached_property
     def spectra(self) -> dict[str, np.ndarray]:
@@ -94,11 +114,17 @@ class Diagnosis:
         Each is the decay rate of a mode, per step and unit of learning rate. Those below :attr:`rounding_level` are
         dominated by rounding error.
         """
-        return self._decomposition[0][::-1]
+        return self.present_modes.kappa[::-1]
 
     @cached_property
-    def _decomposition(self):
-        return np.linalg.eigh(self._weighted(self.weights))
+    def present_modes(self) -> Modes:
+        """Modes of the weighted kernel."""
+        return self._modes(self.weights)
+
+    @cached_property
+    def balanced_modes(self) -> Modes:
+        """Modes of the kernel with Algorithm 1's weights."""
+        return self._modes(self.algorithm_1)
 
     @property
     def rounding_level(self) -> float:
@@ -142,28 +168,104 @@ class Diagnosis:
     @property
     def algorithm_1(self) -> dict[str, float]:
         """Weights that the paper's Algorithm 1 would set now, as :class:`pinnntk_lib.NTKWeights` does by default."""
-        means = {name: self.traces[name] / n for name, n in self.K.sizes}
-        return {name: sum(means.values()) / mean if mean > 0 else 1.0 for name, mean in means.items()}
+        means = {name: self.traces[name] / n for name, n in self.sizes.items() if name not in self.evidence.still}
+        return {name: sum(means.values()) / means[name] if name in means else 1.0 for name in self.sizes}
 
-    @cached_property
+    @property
     def stable_rate_with_algorithm_1(self) -> float:
         """Largest stable learning rate, 2/kappa_max, with Algorithm 1's weights instead of the present ones."""
-        import scipy.linalg  # here, because importing it takes long
-
-        last = len(self.K.matrix) - 1
-        (largest,) = scipy.linalg.eigvalsh(self._weighted(self.algorithm_1), subset_by_index=[last, last])
-        return float(2.0 / largest)
+        return float(2.0 / self.balanced_modes.kappa[-1])
 
     @property
     def lagging(self) -> tuple[str, ...]:
-        """Conditions whose rate is at most a tenth of the largest, slowest first."""
-        slow = [name for name, rate in self.rates.items() if rate * LAG <= max(self.rates.values())]
-        return tuple(sorted(slow, key=self.rates.__getitem__))
+        """Conditions whose rate is at most a tenth of the largest, slowest first.
+
+        A condition that no parameter moves does not count, because no weight can help it.
+        """
+        rates = {name: rate for name, rate in self.rates.items() if name not in self.evidence.still}
+        slow = [name for name, rate in rates.items() if rate * LAG <= max(rates.values())]
+        return tuple(sorted(slow, key=rates.__getitem__))
+
+    @cached_property
+    def findings(self) -> tuple[Finding, ...]:
+        """What the numbers show to be wrong, the likely cause first, then remarks (see :class:`Finding`)."""
+        return found_in(self)
 
     @property
     def verdict(self) -> str:
-        """Either "balanced" or the names of the lagging conditions, slowest first."""
-        return ", ".join(self.lagging) or "balanced"
+        """The first cause among the :attr:`findings`; for an imbalance, the lagging conditions, slowest first.
+
+        If there is no cause, it is "balanced", or "trained" if a condition lags that has been met.
+        """
+        causes = [finding.name for finding in self.findings if finding.is_cause]
+        if not causes:
+            return "trained" if self.lagging else "balanced"
+        return ", ".join(self.lagging) if causes[0] == "imbalance" else causes[0]
+
+    @cached_property
+    def estimated_error(self) -> float | None:
+        """An estimate of the solution's relative error, from the conditions alone; None without targets.
+
+        The linearised network is solved for the change of u that meets the conditions; its size is divided by that of
+        u after the change. Modes too slow for double precision to resolve are left out, and so is what happens between
+        the points.
+        """
+        if self.residuals is None:
+            return None
+        change = self.correction(balanced=True)
+        return rms(change) / max(rms(self.evidence.outputs + change), np.finfo(float).tiny)
+
+    def correction(self, balanced: bool, steps: float | None = None) -> np.ndarray:
+        """Compute how gradient flow with a constant kernel would change the outputs, (p, m) as ``evidence.outputs``.
+
+        Args:
+            balanced: whether with Algorithm 1's weights instead of the present ones.
+            steps: number of steps at half the largest stable learning rate; None for the change at the end, without
+                the modes that rounding errors hide.
+
+        Raises:
+            ValueError: if the conditions have no targets.
+        """
+        if self.residuals is None:
+            raise ValueError("conditions: expected a Problem, whose targets say how far its residuals are from zero")
+        kappa, towards = self._towards(balanced)
+        if steps is None:
+            gain = 1 / (kappa + HIDDEN[self.K.matrix.dtype == jnp.float32])
+        else:
+            gain = -np.expm1(-steps * kappa) / np.maximum(kappa, 1e-300)
+        return (towards @ gain).reshape(self.evidence.outputs.shape)
+
+    def steps_to_half(self, balanced: bool) -> float:
+        """Return the steps of :meth:`correction` after which half of it is made, up to a factor of 1.3; inf above 1e12.
+
+        The whole correction is that with Algorithm 1's weights.
+        """
+        whole = self.correction(balanced=True)
+        kappa, towards = self._towards(balanced)
+        for steps in np.logspace(0, 12, 97):
+            made = (towards @ (-np.expm1(-steps * kappa) / np.maximum(kappa, 1e-300))).reshape(whole.shape)
+            if rms(whole - made) <= 0.5 * rms(whole):
+                return float(steps)
+        return np.inf
+
+    def _towards(self, balanced):
+        """Return the eigenvalues relative to the largest, and how each mode moves the outputs, (p m, n), per gain."""
+        if self.residuals is None:
+            raise ValueError("conditions: expected a Problem, whose targets say how far its residuals are from zero")
+        kappa, Q, root = self.balanced_modes if balanced else self.present_modes
+        coefficients = Q.T @ (root * self.sampled_residuals)
+        return np.maximum(kappa, 0) / kappa[-1], -((self.evidence.cross * root) @ Q) * coefficients / kappa[-1]
+
+    @cached_property
+    def sampled_residuals(self) -> np.ndarray:
+        """The residuals whose kernel is K, in the order of its rows."""
+        if self.sample is None:
+            return np.concatenate([self.residuals[name] for name in self.K.names])
+        rows = {name: len(self.sample[name]) for name in self.K.names}
+        parts = [
+            self.residuals[name].reshape(-1, n // rows[name])[self.sample[name]].ravel() for name, n in self.K.sizes
+        ]
+        return np.concatenate(parts)
 
     @cached_property
     def steps_to_a_hundredth(self) -> dict[str, float] | None:
@@ -174,15 +276,15 @@ class Diagnosis:
         """
         if self.learning_rate is None or self.residuals is None:
             return None
-        root = self._root(self.weights)
-        kappa, Q = self._decomposition
-        start = Q.T @ (root * np.concatenate([self.residuals[name] for name in self.K.names]))
+        kappa, Q, root = self.present_modes
+        start = Q.T @ (root * self.sampled_residuals)
         steps = np.logspace(0, 12, 241)
         decay = np.exp(-self.learning_rate * np.maximum(kappa, 0)[:, None] * steps)
         r = Q @ (decay * start[:, None]) / root[:, None]
         found = {}
-        for name, now in self.residuals.items():
-            below = (r[self.K.rows(name)] ** 2).mean(axis=0) <= 0.01 * np.mean(now**2)
+        for name in self.K.names:
+            of_name = self.K.rows(name)
+            below = (r[of_name] ** 2).mean(axis=0) <= 0.01 * np.mean(self.sampled_residuals[of_name] ** 2)
             found[name] = float(steps[below.argmax()]) if below.any() else np.inf
         return found
 
@@ -197,9 +299,12 @@ class Diagnosis:
                 "is not its own."
             )
         said.append("With fresh points at each step, the rates are those of a typical batch, and noise is left out.")
-        if not all(trace > 0 for trace in self.traces.values()):
-            still = [name for name, trace in self.traces.items() if not trace > 0]
-            said.append(f"No parameter moves {', '.join(still)}: no weight will change that.")
+        if self.sample is not None:
+            formed = sum(n for _, n in self.K.sizes)
+            said.append(
+                f"The spectrum is that of a sample of {formed:,d} residuals, whose largest eigenvalues are close "
+                "to those of all; losses and rates are of all."
+            )
         said.append("A small residual is not a small error: how the one bounds the other is up to the equation.")
         return said
 
@@ -212,7 +317,7 @@ class Diagnosis:
         names = (
             "weights learning_rate gradient_descent num_params drift traces rates spectra eigenvalues rounding_level "
             "condition_number largest_stable_learning_rate time_constants algorithm_1 "
-            "stable_rate_with_algorithm_1 lagging verdict steps_to_a_hundredth limits"
+            "stable_rate_with_algorithm_1 lagging verdict findings estimated_error steps_to_a_hundredth limits"
         )
         found = {name: getattr(self, name) for name in names.split()}
         return found | {former: found[new] for former, new in FORMER_NAMES.items() if new in found}
@@ -226,6 +331,9 @@ class Diagnosis:
     def __str__(self) -> str:
         return report(self)
 
+    def _repr_html_(self) -> str:
+        return html(self)
+
     def plot(self) -> "Figure":
         """Plot each condition's weighted spectrum, and the rates with the present and with Algorithm 1's weights.
 
@@ -236,10 +344,7 @@ class Diagnosis:
 
         return figure(self)
 
-    def _root(self, weights):
-        """Return the square roots of the diagonal of D, whose entries are 2 lambda_i / n_i."""
-        return np.concatenate([np.full(n, np.sqrt(2 * weights[name] / n)) for name, n in self.K.sizes])
-
-    def _weighted(self, weights):
-        root = self._root(weights)
-        return root[:, None] * np.asarray(self.K.matrix, np.float64) * root
+    def _modes(self, weights):
+        root = np.concatenate([np.full(n, np.sqrt(2 * weights[name] / n)) for name, n in self.K.sizes])
+        kappa, Q = np.linalg.eigh(root[:, None] * np.asarray(self.K.matrix, np.float64) * root)
+        return Modes(kappa, Q, root)

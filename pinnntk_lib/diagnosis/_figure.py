@@ -18,7 +18,7 @@ def figure(diagnosis):
             left.loglog(np.arange(1, len(values) + 1), values, label=name, **plotting.line_look(name))
         left.set(title="eigenvalues, weighted", xlabel="rank", ylabel="rate of a mode")
         left.legend()
-        means = {name: diagnosis.traces[name] / n for name, n in diagnosis.K.sizes}
+        means = {name: diagnosis.traces[name] / n for name, n in diagnosis.sizes.items()}
         for row, weights in enumerate((diagnosis.weights, diagnosis.algorithm_1)):
             for i, name in enumerate(diagnosis.K.names):
                 look, place = plotting.line_look(name), (weights[name] * means[name], -row)

@@ -1,15 +1,76 @@
-"""The report of a diagnosis, as text."""
+"""The report of a diagnosis, as text and as HTML."""
+
+import textwrap
+from html import escape
 
 import numpy as np
 
+from pinnntk_lib.diagnosis._findings import count
+
+WIDTH = 100  # columns
+
 
 def report(diagnosis):
-    """Return the report: a table of the conditions, the findings, and the limits of the diagnosis."""
-    limits = [f"- {sentence}" for sentence in diagnosis.limits]
-    return "\n".join([*_table(diagnosis), "", *_findings(diagnosis), "", "What this does not tell:", *limits])
+    """Return the report: a table of the conditions, the findings, what they rest on, and the limits."""
+    lines = [_title(diagnosis), "", *_aligned(_table(diagnosis)), ""]
+    causes = [finding for finding in diagnosis.findings if finding.is_cause]
+    for i, finding in enumerate(causes, 1):
+        lines += _wrapped(f"{i}. {finding.name.capitalize()}. {finding.text}", "   ")
+        lines += [f"   Try: {finding.remedy}"] * bool(finding.remedy)
+        lines += _wrapped(f"   This does not show {finding.unknown}.", "   ") * bool(finding.unknown)
+    if not causes:
+        lines += _wrapped(_all_well(diagnosis))
+    remarks = [finding.text for finding in diagnosis.findings if not finding.is_cause]
+    for remark in [*remarks, *_numbers(diagnosis)]:
+        lines += _wrapped(remark)
+    lines += ["", "What this does not tell:"]
+    for sentence in diagnosis.limits:
+        lines += _wrapped(f"- {sentence}", "  ")
+    return "\n".join(lines)
+
+
+def html(diagnosis):
+    """Return the report as HTML without scripts or styles."""
+    first, *rows = _table(diagnosis)
+    head = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in first)
+    body = "".join(
+        f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        for name, *cells in rows
+    )
+    causes, remarks = [], []
+    for finding in diagnosis.findings:
+        text = escape(finding.text)
+        if finding.is_cause:
+            tried = f"<br>Try: <code>{escape(finding.remedy)}</code>" if finding.remedy else ""
+            hidden = f"<br>This does not show {escape(finding.unknown)}." if finding.unknown else ""
+            causes.append(f"<li><b>{escape(finding.name.capitalize())}.</b> {text}{tried}{hidden}</li>")
+        else:
+            remarks.append(f"<li>{text}</li>")
+    found = f"<ol>{''.join(causes)}</ol>" if causes else f"<p>{escape(_all_well(diagnosis))}</p>"
+    remarks += [f"<li>{escape(text)}</li>" for text in _numbers(diagnosis)]
+    limits = "".join(f"<li>{escape(sentence)}</li>" for sentence in diagnosis.limits)
+    return (
+        f"<p>{escape(_title(diagnosis))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{found}"
+        f"<ul>{''.join(remarks)}</ul><p>What this does not tell:</p><ul>{limits}</ul>"
+    )
+
+
+def _wrapped(text, indent=""):
+    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+
+
+def _aligned(rows):
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+
+
+def _title(diagnosis):
+    total = sum(diagnosis.sizes.values())
+    return f"{total:,d} residuals of {diagnosis.num_params:,d} parameters, {diagnosis.K.matrix.dtype}"
 
 
 def _table(diagnosis):
+    """Return the table of the conditions, a list of rows of strings; the first has the names of the columns."""
     columns = ["condition", "points", "weight", "rate", "Algorithm 1"]
     if diagnosis.residuals is not None:
         columns.append("loss")
@@ -18,45 +79,43 @@ def _table(diagnosis):
     if diagnosis.drift is not None:
         columns.append("drift of K")
     rows = [columns]
-    for name, n in diagnosis.K.sizes:
+    for name, n in diagnosis.sizes.items():
         row = [name, f"{n:,d}", f"{diagnosis.weights[name]:.3g}", f"{diagnosis.rates[name]:.3g}"]
         row.append(f"{diagnosis.algorithm_1[name]:.3g}")
         if diagnosis.residuals is not None:
             row.append(f"{np.mean(diagnosis.residuals[name] ** 2):.2e}")
         if diagnosis.steps_to_a_hundredth is not None:
-            row.append(_count(diagnosis.steps_to_a_hundredth[name]))
+            row.append(count(diagnosis.steps_to_a_hundredth[name]))
         if diagnosis.drift is not None:
             row.append(f"{diagnosis.drift[name]:.2g}")
         rows.append(row)
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    total = sum(n for _, n in diagnosis.K.sizes)
-    title = f"{total:,d} residuals of {diagnosis.num_params:,d} parameters, {diagnosis.K.matrix.dtype}"
-    return [title, "", *("  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows)]
+    return rows
 
 
-def _findings(diagnosis):
-    rates = diagnosis.rates
-    fastest = max(rates, key=rates.__getitem__)
-    if diagnosis.lagging:
-        for name in diagnosis.lagging:
-            times = f"{rates[fastest] / rates[name]:,.0f} times smaller than" if rates[name] > 0 else "zero, unlike"
-            yield f"{name} lags: its average convergence rate is {times} that of {fastest}."
-        weights = ", ".join(f"{name} {value:.3g}" for name, value in diagnosis.algorithm_1.items())
-        yield f"Algorithm 1's weights, {weights}, would make the rates equal."
-    else:
-        ratio = max(rates.values()) / min(rates.values())
-        yield f"Balanced: the average convergence rates are within a factor of {ratio:.2g}."
+def _all_well(diagnosis):
+    rates = [rate for name, rate in diagnosis.rates.items() if name not in diagnosis.evidence.still]
+    if diagnosis.lagging or not rates:
+        return "No cause of failure was found."
+    ratio = max(rates) / min(rates)
+    return f"Balanced: the average convergence rates are within a factor of {ratio:.2g}."
+
+
+def _numbers(diagnosis):
+    """Return sentences with further numbers: the error, the learning rates, the modes."""
+    if diagnosis.estimated_error is not None:
+        yield f"The linearised network estimates the relative error of u at {diagnosis.estimated_error:.2g}."
     yield (
         f"Gradient descent is stable below a learning rate of {diagnosis.largest_stable_learning_rate:.2g} "
         f"({diagnosis.stable_rate_with_algorithm_1:.2g} with Algorithm 1's weights)."
     )
     hidden = diagnosis.eigenvalues[-1] < diagnosis.rounding_level
     if diagnosis.learning_rate is not None:
-        if diagnosis.learning_rate > diagnosis.largest_stable_learning_rate:
-            yield f"At {diagnosis.learning_rate:.3g} it diverges, or the kernel shrinks until it does not."
-        fast, slow = (_count(steps) for steps in diagnosis.time_constants)
+        fast, slow = (count(steps) for steps in diagnosis.time_constants)
         slow = f"more than {slow}" if hidden and not slow.startswith("more") else slow
-        yield f"At {diagnosis.learning_rate:.3g} the fastest mode shrinks by e in {fast} steps, the slowest in {slow}."
+        yield (
+            f"At {diagnosis.learning_rate:.3g} the fastest mode decays by a factor of e every {fast} steps, the "
+            f"slowest in {slow}."
+        )
     condition = f"{diagnosis.condition_number:.0e}"
     if hidden:
         condition = f"more than {condition}, all that {diagnosis.K.matrix.dtype} can tell"
@@ -65,14 +124,3 @@ def _findings(diagnosis):
         f"{within:,d} of the {total:,d} modes are at least a thousandth as fast as the fastest. "
         f"Condition number: {condition}."
     )
-    if diagnosis.drift is not None:
-        moved = diagnosis.drift["K"]
-        close = "rates change" if moved < 1 else "an earlier kernel tells nothing"
-        holds = "the theory holds" if moved < 0.1 else close
-        yield f"The kernel has moved by {moved:.2g} of its norm since the earlier diagnosis: {holds}."
-
-
-def _count(steps):
-    if not np.isfinite(steps):
-        return "more than 1e12"
-    return f"{steps:,.0f}" if steps < 1e6 else f"{steps:.1e}"

@@ -121,7 +121,7 @@ def _product(apply, params, conditions, points, memory):
     """Return ``(v -> K v, number of rows of K, dtype)``."""
     setting, leaves, points = setting_of(apply, params, conditions, points)
     chunks, sizes = [], []
-    for name, graph in _graphs(setting).items():
+    for name, graph in cached_graphs(setting).items():
         x, outputs = points[name], graph.avals[graph.outputs[0]].shape[0]
         size = batch_size(graph.total_bytes(), memory)
         chunks += [(graph, x[start : start + size]) for start in range(0, len(x), size)]
@@ -143,7 +143,7 @@ def _product(apply, params, conditions, points, memory):
 
 
 @lru_cache(maxsize=KEPT)
-def _graphs(setting):
+def cached_graphs(setting):
     """Return the graph ``(leaves, x) -> (outputs,)`` of each condition's residual, with duplicates merged."""
     with jax.default_matmul_precision("highest"):
         return residual_graphs(*residuals_of(setting))

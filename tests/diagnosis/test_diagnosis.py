@@ -190,13 +190,15 @@ def test_the_report_says_what_was_found(poisson):
 
 
 def test_a_condition_that_no_parameter_moves(poisson):
+    """It does not lag, no weight is advised for it, and without it the conditions do not determine u."""
     model, params, problem, points = poisson
     operators = dict(problem.operators) | {"u": lambda u, x: 1.0 + 0.0 * x[0]}
     found = pn.diagnose(model.apply, params, operators, points)
-    assert found.lagging == ("u",)
+    assert found.lagging == ()
+    assert found.verdict == "undetermined"
     assert np.isfinite(list(found.algorithm_1.values())).all()
-    assert any("No parameter moves u" in limit for limit in found.limits)
-    assert "u lags" in str(found)
+    assert [finding.name for finding in found.findings] == ["undetermined", "condition met by construction"]
+    assert "No parameter moves u: no weight will change that" in str(found)
 
 
 def test_the_figure(poisson):
