@@ -259,6 +259,7 @@ class Diagnosis:
     @cached_property
     def sampled_residuals(self) -> np.ndarray:
         """The residuals whose kernel is K, in the order of its rows."""
+        assert self.residuals is not None
         if self.sample is None:
             return np.concatenate([self.residuals[name] for name in self.K.names])
         rows = {name: len(self.sample[name]) for name in self.K.names}

@@ -19,6 +19,7 @@ MOST_OUTPUTS = 64  # values whose kernel is computed beside that of the conditio
 MOST_GRADIENTS = 32  # points of each condition whose gradients are divided among the leaves
 MOST_HELD_OUT = 256  # held-out points of each condition
 FAR = 10.0  # inputs are far from normalised if their mean or their deviation is off by this factor
+RANK = 1e6  # modes of the outputs that are slower than the fastest by more than this do not count
 STILL = 1e3  # a condition is still if its gradients are smaller than the same operator's elsewhere by eps times this
 
 
@@ -40,8 +41,8 @@ class Evidence:
         of_zero: ``{name: root mean square of the residuals of u = 0}``; None without targets.
         of_exact: root mean square of the exact solution at the points of ``outputs``; None if it is not known.
         held_out: ``{name: mean square residual at other points}``, of the conditions that have others.
-        modes_if_normalised: how many modes would be at least a thousandth as fast as the fastest if the inputs were
-            normalised; None if they are roughly so.
+        normalised: how many modes would be at least a thousandth as fast as the fastest if the inputs were normalised,
+            and how many independent modes u would have; None if the inputs are roughly normalised.
     """
 
     outputs: np.ndarray
@@ -56,7 +57,7 @@ class Evidence:
     of_zero: dict[str, float] | None
     of_exact: float | None
     held_out: dict[str, float]
-    modes_if_normalised: int | None
+    normalised: tuple[int, int] | None
 
 
 def sample(x, count):
@@ -106,13 +107,14 @@ def _residuals(apply, problem, params, points):
     return problem.residuals(lambda x: apply(params, x), points)
 
 
-def measure(apply, params, conditions, points, few, parts, held_out):
+def measure(apply, params, conditions, points, few, parts, held_out, memory):
     """Return the :class:`Evidence`.
 
     Args:
         few: the points of the conditions' kernel.
         parts: the outputs' kernel, cross kernel and points.
         held_out: residuals at held-out points.
+        memory: budget for a further kernel.
     """
     kernel, cross, x = parts
     problem = conditions if isinstance(conditions, Problem) else None
@@ -137,20 +139,32 @@ def measure(apply, params, conditions, points, few, parts, held_out):
         _of_zero(apply, params, problem, points) if problem else None,
         rms(problem.exact(x)) if problem and problem.exact else None,
         {name: float(np.mean(r**2)) for name, r in held_out.items()},
-        _modes_if_normalised(apply, params, operators, few),
+        _if_normalised(apply, params, operators, few, x, memory),
     )
 
 
-def _modes_if_normalised(apply, params, operators, points):
+def rank_of(kernel, outputs):
+    """Return the number of modes of an output that are slower than its fastest by at most RANK, over all outputs.
+
+    Args:
+        kernel: the kernel of the outputs' values, with all outputs of a point side by side.
+        outputs: their number.
+    """
+    spectra = (np.linalg.eigvalsh(kernel[i::outputs, i::outputs]) for i in range(outputs))
+    return max(int((values * RANK >= max(values[-1], np.finfo(float).tiny)).sum()) for values in spectra)
+
+
+def _if_normalised(apply, params, operators, points, outputs, memory):
     x = np.concatenate([np.asarray(y, np.float64) for y in points.values()])
     shift, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
     if (abs(shift) < FAR).all() and (scale > 1 / FAR).all() and (scale < FAR).all():
         return None
-    K = ntk(normalized_inputs(apply, shift, scale), params, operators, points)
+    normalised = normalized_inputs(apply, shift, scale)
+    K, of_outputs, *_ = kernels(normalised, params, operators, points, memory, None)
     rows = np.concatenate([np.full(n, 1 / np.sqrt(float(K.trace(name)) or 1.0)) for name, n in K.sizes])
     kappa = np.linalg.eigvalsh(rows[:, None] * np.asarray(K.matrix, np.float64) * rows)
-    return int((kappa * 1e3 >= kappa[-1]).sum())
+    return int((kappa * 1e3 >= kappa[-1]).sum()), rank_of(of_outputs, len(of_outputs) // len(outputs))
 
 
 def rms(values):

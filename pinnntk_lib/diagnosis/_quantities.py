@@ -2,11 +2,9 @@
 
 import numpy as np
 
-from pinnntk_lib.diagnosis._evidence import OUTPUTS, rms
+from pinnntk_lib.diagnosis._evidence import OUTPUTS, rank_of, rms
 
 MET = 1e-2  # a condition is met if its residual is at most this fraction of its natural size
-OPEN = 5e-3  # largest share of an output's variance that the conditions may leave open in any direction
-RANK = 1e6  # modes of the outputs that are slower than the fastest by more than this do not count
 
 
 def is_trained(d):
@@ -55,8 +53,13 @@ def is_undetermined(d):
 
     What the conditions determine becomes as certain as they are precise, and what they do not determine stays open.
     """
-    shares = [(open_share(d, i, 100.0), open_share(d, i)) for i in varying(d)]
-    return any(fine > OPEN and fine > rough / 5 for rough, fine in shares)
+    is_single = d.K.matrix.dtype == np.float32
+    least, finer, fall = (5e-2, 1.0, 5.0) if is_single else (2e-3, 0.01, 30.0)
+    for i in varying(d):
+        share = open_share(d, i)
+        if share > least and open_share(d, i, finer) * fall > open_share(d, i, 100.0 * finer):
+            return True
+    return False
 
 
 def open_share(d, output, rougher=1.0):
@@ -87,7 +90,5 @@ def varying(d):
 
 
 def output_rank(d):
-    """Return the number of modes of an output that are slower than its fastest by at most RANK, over all outputs."""
-    m = d.evidence.outputs.shape[1]
-    spectra = (np.linalg.eigvalsh(d.evidence.kernel[i::m, i::m]) for i in range(m))
-    return max(int((values * RANK >= max(values[-1], np.finfo(float).tiny)).sum()) for values in spectra)
+    """Return the number of independent modes of the outputs."""
+    return rank_of(d.evidence.kernel, d.evidence.outputs.shape[1])

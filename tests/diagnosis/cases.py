@@ -235,7 +235,7 @@ def all_that_single_precision_can_do():
 
 @case("too few points")
 def sixty_points_at_random():
-    """Poisson's equation is met at 60 points that leave gaps: the error is 0.3, 3e-6 on 400 points of a lattice."""
+    """Poisson's equation is met at 60 points that leave gaps: the error is 0.04; on 400 points of a lattice, 5e-8."""
 
     def exact(x):
         return jnp.sin(2 * jnp.pi * x[..., 0]) * jnp.sin(2 * jnp.pi * x[..., 1])
@@ -259,9 +259,7 @@ def sixty_points_at_random():
 def boundary_values_beside_a_large_factor():
     conditions = {
         "b": pn.Condition(value, lambda x: x[0], at(0.0, 1.0)),
-        "r": pn.Condition(
-            lambda u, x: 50 * pn.dd(u, 0)(x), lambda x: -50 * jnp.pi**2 * jnp.sin(jnp.pi * x[0]), line()
-        ),
+        "r": pn.Condition(lambda u, x: 50 * pn.dd(u, 0)(x), lambda x: -50 * jnp.pi**2 * jnp.sin(jnp.pi * x[0]), line()),
     }
     problem, model = pn.Problem(conditions, (0.0,), (1.0,)), network()
     return model.apply, model.init(KEY), problem, problem.points({"b": 2, "r": 50}), ADAM
