@@ -112,3 +112,39 @@ def test_a_point_of_the_wrong_dimension():
 def test_normalization_of_what_cannot_be(points, message):
     with pytest.raises(ValueError, match=message):
         pn.normalization(points)
+
+
+def test_wrappers_scale_inputs_and_outputs():
+    """They are the chain rule: derivatives of the wrapped model are those of the model, times their factors."""
+    model = pn.MLP(7, 2, 2)
+    params = model.init(jax.random.key(0))
+    x, shift, scale = jnp.array([310.0, 2e-4]), (300.0, 1e-4), (20.0, 5e-5)
+    z = (x - jnp.array(shift)) / jnp.array(scale)
+    wrapped = pn.models.scaled_output(pn.models.normalized_inputs(model.apply, shift, scale), 50.0, shift=3.0)
+    assert float(wrapped(params, x)) == pytest.approx(3 + 50 * float(model.apply(params, z)))
+    own, inner = jax.grad(wrapped, argnums=1)(params, x), jax.grad(model.apply, argnums=1)(params, z)
+    assert np.allclose(own, 50 * inner / jnp.array(scale), rtol=1e-12)
+    single = jax.tree.map(lambda leaf: leaf.astype("float32"), params)
+    assert wrapped(single, x.astype("float32")).dtype == jnp.float32
+    same = pn.MLP(7, 2, 2, shift=shift, scale=scale)
+    assert float(pn.models.normalized_inputs(model.apply, shift, scale)(params, x)) == float(same.apply(params, x))
+    both = pn.models.scaled_output(lambda params, x: jnp.stack([x[0], x[1]]), (2.0, 1e4), (0.0, -1.0))
+    assert both(params, x).tolist() == [620.0, 1.0]
+
+
+@pytest.mark.parametrize("wrap", [pn.models.scaled_output, pn.models.normalized_inputs])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"scale": 0.0, "shift": 0.0}, r"scale: expected non-zero numbers, got 0.0"),
+        ({"scale": (1.0, 0.0), "shift": 0.0}, r"scale: expected non-zero numbers, got \(1.0, 0.0\)"),
+        (
+            {"scale": 1.0, "shift": float("nan")},
+            r"shift: expected a finite number, or one per input or output, got nan",
+        ),
+        ({"scale": [[1.0]], "shift": 0.0}, r"scale: expected a finite number, or one per input or output, got"),
+    ],
+)
+def test_wrappers_refuse_what_cannot_be(wrap, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        wrap(lambda params, x: x[0], **arguments)

@@ -45,7 +45,7 @@ FORMER_NAMES = {
 }
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Diagnosis:
     """The result of :func:`diagnose`.
 
@@ -306,6 +306,11 @@ class Diagnosis:
                 f"The spectrum is that of a sample of {formed:,d} residuals, whose largest eigenvalues are close "
                 "to those of all; losses and rates are of all."
             )
+        own = [name for name in self.sizes if self.residuals is not None and name not in self.evidence.held_out]
+        if own:
+            said.append(
+                f"Of {', '.join(own)}, only the residuals at these points are known: there are no others to test."
+            )
         said.append("A small residual is not a small error: how the one bounds the other is up to the equation.")
         return said
 
@@ -331,6 +336,9 @@ class Diagnosis:
 
     def __str__(self) -> str:
         return report(self)
+
+    def __repr__(self) -> str:
+        return f"<Diagnosis {self.verdict!r} of {sum(self.sizes.values()):,d} residuals; print it to read its report>"
 
     def _repr_html_(self) -> str:
         return html(self)

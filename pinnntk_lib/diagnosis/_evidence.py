@@ -39,7 +39,6 @@ class Evidence:
         of_output: the leaf that moves each output most.
         still: conditions that no parameter moves.
         of_zero: ``{name: root mean square of the residuals of u = 0}``; None without targets.
-        of_exact: root mean square of the exact solution at the points of ``outputs``; None if it is not known.
         held_out: ``{name: mean square residual at other points}``, of the conditions that have others.
         normalised: how many modes would be at least a thousandth as fast as the fastest if the inputs were normalised,
             and how many independent modes u would have; None if the inputs are roughly normalised.
@@ -55,7 +54,6 @@ class Evidence:
     of_output: tuple[str, ...]
     still: tuple[str, ...]
     of_zero: dict[str, float] | None
-    of_exact: float | None
     held_out: dict[str, float]
     normalised: tuple[int, int] | None
 
@@ -67,7 +65,9 @@ def sample(x, count):
 
 def kernels(apply, params, operators, points, memory, mesh):
     """Return the conditions' kernel, the outputs' kernel, the cross kernel of the two, and the outputs' points."""
-    x = jnp.concatenate([points[name] for name in points])
+    if OUTPUTS in operators:
+        raise ValueError(f"conditions: expected names other than {OUTPUTS!r}, which a diagnosis uses itself")
+    x = jnp.asarray(np.unique(np.concatenate([np.asarray(y) for y in points.values()]), axis=0))
     value = _value(apply, params, x[0])
     x = x[sample(x, max(8, MOST_OUTPUTS // value.outputs))]
     K = ntk(apply, params, {**operators, OUTPUTS: value}, {**points, OUTPUTS: x}, memory=memory, mesh=mesh)
@@ -80,18 +80,14 @@ def kernels(apply, params, operators, points, memory, mesh):
 def all_residuals(apply, params, problem, points):
     """Return the residuals at the points and at held-out points, two mappings ``{name: (n,)}``.
 
-    Held-out points come from the condition's sampler. A condition has none if its targets are measured values, or if
-    its sampler returns the same points for any key.
+    Held-out points come from the condition's sampler. A condition has none if its targets are measured values.
     """
     others = {}
-    for name, condition in problem.conditions.items():
+    for i, (name, condition) in enumerate(problem.conditions.items()):
         if callable(condition.target) or isinstance(condition.target, float):
-            key = jax.random.fold_in(jax.random.key(0), len(others))
-            drawn = jnp.asarray(condition.sampler(min(len(points[name]), MOST_HELD_OUT), key), points[name].dtype)
-            known = {row.tobytes() for row in np.asarray(points[name])}
-            fresh = [row.tobytes() not in known for row in np.asarray(drawn)]
-            if drawn.shape[1:] == points[name].shape[1:] and np.mean(fresh) > 0.5:
-                others[name] = drawn[np.asarray(fresh)]
+            drawn = _other_points(condition.sampler, points[name], jax.random.key(i))
+            if drawn is not None:
+                others[name] = drawn
     joined = {name: jnp.concatenate([x, others[name]]) if name in others else x for name, x in points.items()}
     joined = check_points(joined, problem.conditions)
 
@@ -100,6 +96,19 @@ def all_residuals(apply, params, problem, points):
     ends = {name: len(points[name]) * len(r) // len(joined[name]) for name, r in found.items()}
     here = {name: r[: ends[name]] for name, r in found.items()}
     return here, {name: found[name][ends[name] :] for name in others}
+
+
+def _other_points(sampler, points, key):
+    """Return points that are drawn with a key, or None if the sampler cannot or does not do so."""
+    try:
+        drawn = jnp.asarray(sampler(min(len(points), MOST_HELD_OUT), key), points.dtype)
+    except Exception:  # other people's samplers may never have been called with a key
+        return None
+    known = {row.tobytes() for row in np.asarray(points)}
+    fresh = np.array([row.tobytes() not in known for row in np.asarray(drawn)])
+    if drawn.shape[1:] != points.shape[1:] or not jnp.isfinite(drawn).all() or fresh.mean() < 0.5:
+        return None
+    return drawn[fresh]
 
 
 @compiled(2)
@@ -137,7 +146,6 @@ def measure(apply, params, conditions, points, few, parts, held_out, memory):
         tuple(list(leaves)[i] for i in squares[OUTPUTS].reshape(-1, value.outputs, len(leaves)).sum(0).argmax(1)),
         _still(apply, params, operators, squares, x),
         _of_zero(apply, params, problem, points) if problem else None,
-        rms(problem.exact(x)) if problem and problem.exact else None,
         {name: float(np.mean(r**2)) for name, r in held_out.items()},
         _if_normalised(apply, params, operators, few, x, memory),
     )
@@ -169,7 +177,8 @@ def _if_normalised(apply, params, operators, points, outputs, memory):
 
 def rms(values):
     """Return the root mean square of an array as a float."""
-    return float(np.sqrt(np.mean(np.asarray(values, np.float64) ** 2)))
+    values = np.asarray(values, np.float64)
+    return float(np.sqrt(np.mean(values**2))) if values.size else 0.0
 
 
 def _value(apply, params, x):

@@ -7,6 +7,7 @@ follow misleading: weights cannot help a network whose outputs are a thousand ti
 from dataclasses import dataclass
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib.diagnosis._evidence import OUTPUTS, rms
@@ -20,18 +21,20 @@ from pinnntk_lib.diagnosis._quantities import (
     natural_size,
     open_share,
     output_rank,
+    rough,
     unexplained,
+    unused_leaves,
     varying,
 )
 
 SCALE = 20.0  # factor between the solution's size and the outputs' from which the scale is a cause
 RESOLVED = 0.25  # largest fraction of the residuals' squares that a prediction of u may leave unexplained
 STUCK = 1e-6  # a leaf of the parameters is stuck if its share of every rate is below this fraction of a fair share
-HELD_OUT = 10.0  # factor between the mean square residuals elsewhere and at the points
+REDUCED = 0.3  # a condition has been trained if its residual is at most this fraction of its natural size
 STEPS = 1e4  # at half the largest stable learning rate, after which little error should be left:
 ERROR = 0.4  # ... this relative error is too much,
-LEFT = 0.65  # ... or this fraction of the squared residuals,
-WRONG = 0.15  # ... or half of the error, if there is more of it than this
+WRONG = 0.15  # ... or half of a relative error above this,
+LEFT = 0.65  # ... or, of such an error, this fraction of the squared residuals
 LARGE = 100.0  # ratio of the rates from which an imbalance comes before slow modes
 SLOW = 1e4  # factor below the largest stable learning rate from which a learning rate is too small
 
@@ -108,7 +111,7 @@ def trivial(d):
             f"u = 0 meets every condition.{shrunk} If this is not the solution that is wanted, the conditions do not "
             "determine u.",
             {"size of u": size, "residuals of u = 0": d.evidence.of_zero},
-            '"norm": pn.Condition(lambda u, x: mean_square(u), 1.0, sampler)  # a condition that u = 0 breaks',
+            '"norm": pn.Condition(mean_square, 1.0, sampler)  # a condition that u = 0 breaks',
             "whether zero is the solution that is wanted",
         )
 
@@ -132,21 +135,21 @@ def stuck(d):
             f"{leaf} has {largest[leaf]:.1e} of a condition's rate at most: gradients hardly move it. Either it starts "
             "where the conditions do not depend on it, or its layer is saturated.",
             {"leaf": leaf, "largest share": largest[leaf], "size": d.evidence.leaves[leaf]},
-            f"{leaf} = ...  # start it where the residuals depend on it; for a logarithm, often at 0.0",
+            f"{leaf} = ...  # a start from which the residuals depend on it",
             "where a better start is",
         )
 
 
 def dead(d):
     rank, points = output_rank(d), len(d.evidence.outputs)
-    if points >= 10 and rank <= 2:
+    if rank <= 2 and min(points, d.num_params) >= 10:
         yield Finding(
             "dead network",
             True,
             f"At {points} points, u can change in {rank} independent way{'s' * (rank > 1)} only: the hidden units are "
             "saturated or dead, or the inputs hardly differ.",
             {"independent modes of u": rank, "points": points},
-            "params = model.init(key)  # smaller weights, a smooth activation, and inputs of mean 0 and deviation 1",
+            "params = model.init(key)  # smaller weights, a smooth activation, normalised inputs",
         )
 
 
@@ -156,12 +159,12 @@ def input_scale(d):
     modes, rank = d.evidence.normalised
     now = int((d.balanced_modes.kappa * 1e3 >= d.balanced_modes.kappa[-1]).sum())
     # a network of rank 2 would be linear: the model normalises its inputs by itself
-    rough = rank > 4 and (is_undetermined(d) or any(few_points(d)))
-    if modes >= max(2 * now, now + 3) or rough:
+    varies = rank > 4 and (is_undetermined(d) or bool(rough(d)))
+    if modes >= max(2 * now, now + 3) or varies:
         text = (
             f"With inputs of mean 0 and standard deviation 1, {modes:,d} modes would be at least a thousandth as fast "
             f"as the fastest, instead of {now:,d}."
-            if not rough
+            if not varies
             else "The inputs are far from mean 0 and standard deviation 1, so that u varies between the points."
         )
         yield Finding(
@@ -211,9 +214,9 @@ def undetermined(d):
 
 
 def few_points(d):
-    for name, elsewhere in d.evidence.held_out.items():
+    for name, elsewhere in rough(d).items():
         here = np.mean(d.residuals[name] ** 2)
-        if elsewhere > HELD_OUT * here and elsewhere > (MET * natural_size(d, name)) ** 2:
+        if here < (REDUCED * natural_size(d, name)) ** 2:
             yield Finding(
                 "too few points",
                 True,
@@ -236,8 +239,10 @@ def slow_modes(d):
         return
     steps, left = d.steps_to_half(balanced=True), unexplained(d, STEPS)
     whole = d.correction(balanced=True)
-    error = rms(whole - d.correction(balanced=True, steps=STEPS)) / max(rms(d.evidence.outputs + whole), 1e-300)
-    if error > ERROR or (steps > STEPS and d.estimated_error > WRONG) or left > LEFT:
+    # a solution near zero has no relative error
+    size = max(rms(d.evidence.outputs + whole), 0.1 * rms(d.evidence.natural[OUTPUTS]))
+    error = rms(whole - d.correction(balanced=True, steps=STEPS)) / max(size, np.finfo(float).tiny)
+    if error > ERROR or (d.estimated_error > WRONG and (steps > STEPS or left > LEFT)):
         within, total = d.modes_within(1e3), len(d.eigenvalues)
         yield Finding(
             "slow modes",
@@ -253,7 +258,7 @@ def slow_modes(d):
                 "modes within 1e3": within,
                 "modes": total,
             },
-            "optimizer=pn.kernel_gradient_descent()  # or Fourier features, which make more modes fast",
+            "optimizer=pn.kernel_gradient_descent()  # or Fourier features",
             "how the kernel changes in training",
         )
 
@@ -296,7 +301,7 @@ def hesitant(d):
 
 
 def precision(d):
-    eps = float(np.finfo(d.K.matrix.dtype).eps)
+    eps = float(jnp.finfo(d.K.matrix.dtype).eps)
     if d.residuals is None or eps < 1e-10:
         return
     moving = [name for name in d.residuals if name not in d.evidence.still]
@@ -321,10 +326,6 @@ def met_by_construction(d):
         else:
             continue
         yield Finding("condition met by construction", False, text, {"condition": name})
-
-
-def unused_leaves(d):
-    return [leaf for leaf, shares in d.evidence.shares.items() if not any(shares.values())]
 
 
 def unused(d):

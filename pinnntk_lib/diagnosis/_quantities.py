@@ -4,6 +4,7 @@ import numpy as np
 
 from pinnntk_lib.diagnosis._evidence import OUTPUTS, rank_of, rms
 
+HELD_OUT = 10.0  # factor between the mean square residuals elsewhere and at the points
 MET = 1e-2  # a condition is met if its residual is at most this fraction of its natural size
 
 
@@ -92,3 +93,17 @@ def varying(d):
 def output_rank(d):
     """Return the number of independent modes of the outputs."""
     return rank_of(d.evidence.kernel, d.evidence.outputs.shape[1])
+
+
+def rough(d):
+    """Return the conditions that are far from met between their points, with their mean square residuals there."""
+    return {
+        name: elsewhere
+        for name, elsewhere in d.evidence.held_out.items()
+        if elsewhere > max(HELD_OUT * np.mean(d.residuals[name] ** 2), (MET * natural_size(d, name)) ** 2)
+    }
+
+
+def unused_leaves(d):
+    """Return the leaves of the parameters on which no condition depends."""
+    return [leaf for leaf, shares in d.evidence.shares.items() if not any(shares.values())]

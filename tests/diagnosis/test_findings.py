@@ -38,7 +38,8 @@ def test_the_cause_comes_first(name):
         compile(finding.remedy.replace('"norm": ', ""), finding.name, "exec")
     report = str(found)
     assert max(map(len, report.splitlines())) <= 100
-    assert [finding.text.split()[0] in report for finding in found.findings]
+    words = " ".join(report.split())
+    assert all(finding.text in words for finding in found.findings)
     assert "nan" not in report
 
 
@@ -56,7 +57,7 @@ def test_a_linear_model_is_corrected_to_its_solution():
     """Where the linearisation is exact, so are the correction and the estimated error."""
 
     def features(x):
-        return x ** jnp.arange(6)
+        return jnp.stack([x**k for k in range(6)])
 
     apply, problem, points = poisson_of(features, lambda x: x[0] ** 5, lambda x: 20 * x[0] ** 3, {"u": 2, "r": 20})
     theta = jax.random.normal(jax.random.key(3), (6,))
@@ -80,7 +81,7 @@ def test_the_error_of_a_network_is_estimated():
     model = pn.MLP(20, 2, 2, **pn.normalization(points["r"]))
     params = model.init(jax.random.key(0))
     blind = pn.Problem(problem.conditions, problem.lower, problem.upper)
-    for steps in (1, 3, 4):
+    for steps in (1, 3, 9):
         result = pn.train(
             model.apply, params, problem, points, pn.kernel_gradient_descent(), steps, log_every=steps, progress=False
         )
@@ -100,7 +101,7 @@ def test_what_the_conditions_leave_open():
     value = pn.Condition(cases.value, 0.0, cases.at(0.0))
     for conditions, share in (({"r": slope}, 1.0), ({"r": slope, "u": value}, 0.0)):
         problem = pn.Problem(conditions, (0.0,), (1.0,))
-        points = {"r": problem.conditions["r"].sampler(12, None)} | {"u": jnp.zeros((1, 1))} * ("u" in conditions)
+        points = problem.points({"r": 12, "u": 1} if "u" in conditions else 12)
         found = pn.diagnose(lambda theta, x: features(x[0]) @ theta, jnp.array([0.3, 2.0]), problem, points)
         assert open_share(found, 0) == pytest.approx(share, abs=1e-5)
         assert ("undetermined" in [finding.name for finding in found.findings]) is bool(share)
@@ -123,36 +124,36 @@ def test_gradients_by_leaf_add_up_to_the_diagonal(wave):
 
 
 def test_many_points_are_sampled():
-    """Losses and rates are those of all points; the largest eigenvalue of 900 of 4,000 is within 5 % of that of all."""
+    """Losses and rates are those of all points; the largest eigenvalue of 800 of 1,600 is within 5 % of that of all."""
     problem = pn.problems.Helmholtz2D()
-    points = problem.points({"u": 1000, "r": 3000})
+    points = problem.points({"u": 400, "r": 1200})
     model = pn.MLP(20, 2, 2)
     setting = model.apply, model.init(jax.random.key(0)), problem, points
-    whole = pn.diagnose(*setting, optimizer=1e-3, max_points=4000)
-    found = pn.diagnose(*setting, optimizer=1e-3, max_points=900)
+    whole = pn.diagnose(*setting, optimizer=1e-3, max_points=1600)
+    found = pn.diagnose(*setting, optimizer=1e-3, max_points=800)
     assert whole.sample is None
-    assert {name: len(rows) for name, rows in found.sample.items()} == {"u": 225, "r": 675}
-    assert found.K.matrix.shape == (900, 900)
-    assert found.sizes == whole.sizes == {"u": 1000, "r": 3000}
+    assert {name: len(rows) for name, rows in found.sample.items()} == {"u": 200, "r": 600}
+    assert found.K.matrix.shape == (800, 800)
+    assert found.sizes == whole.sizes == {"u": 400, "r": 1200}
     assert found.rates == pytest.approx(whole.rates, rel=1e-10)
     assert all(np.array_equal(found.residuals[name], whole.residuals[name]) for name in points)
     assert found.largest_stable_learning_rate == pytest.approx(whole.largest_stable_learning_rate, rel=0.05)
     assert found.steps_to_a_hundredth == pytest.approx(whole.steps_to_a_hundredth, rel=0.3)
     assert found.verdict == whole.verdict
-    assert "a sample of 900 residuals" in str(found)
+    assert "a sample of 800 residuals" in str(found)
     assert "sample" not in str(whole)
 
 
 def test_a_sampled_system_has_the_residuals_of_its_points():
     problem = pn.problems.Schrodinger1D()
-    points = problem.points(40)
+    points = problem.points(90)
     model = pn.MLP(10, 1, 2)
 
     def apply(params, x):
         return jnp.stack([model.apply(p, x) for p in params])
 
     params = [model.init(key) for key in jax.random.split(jax.random.key(0))]
-    found = pn.diagnose(apply, params, problem, points, max_points=50)
+    found = pn.diagnose(apply, params, problem, points, max_points=160)
     few = {name: points[name][rows] for name, rows in found.sample.items()}
     expected = problem.residuals(lambda x: apply(params, x), few)
     assert np.allclose(found.sampled_residuals, np.concatenate([expected[name] for name in found.K.names]))
