@@ -106,7 +106,7 @@ def diagnose(
         traces,
         {name: n * len(points[name]) // len(few[name]) for name, n in K.sizes},
         rows if sampled else None,
-        measure(apply, params, conditions, points, few, parts, held_out, memory),
+        measure(apply, params, conditions, points, few, parts, held_out),
     )
 
 

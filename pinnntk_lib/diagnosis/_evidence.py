@@ -19,7 +19,6 @@ MOST_OUTPUTS = 64  # values whose kernel is computed beside that of the conditio
 MOST_GRADIENTS = 32  # points of each condition whose gradients are divided among the leaves
 MOST_HELD_OUT = 256  # held-out points of each condition
 FAR = 10.0  # inputs are far from normalised if their mean or their deviation is off by this factor
-RANK = 1e6  # modes of the outputs that are slower than the fastest by more than this do not count
 STILL = 1e3  # a condition is still if its gradients are smaller than the same operator's elsewhere by eps times this
 
 
@@ -40,8 +39,9 @@ class Evidence:
         still: conditions that no parameter moves.
         of_zero: ``{name: root mean square of the residuals of u = 0}``; None without targets.
         held_out: ``{name: mean square residual at other points}``, of the conditions that have others.
-        normalised: how many modes would be at least a thousandth as fast as the fastest if the inputs were normalised,
-            and how many independent modes u would have; None if the inputs are roughly normalised.
+        inputs: None if the inputs are roughly of mean 0 and standard deviation 1. Otherwise, how many modes would be at
+            least a thousandth as fast as the fastest if they were; and how much u changes at a typical point over a
+            standard deviation of the inputs, as a fraction of its natural size.
     """
 
     outputs: np.ndarray
@@ -55,7 +55,7 @@ class Evidence:
     still: tuple[str, ...]
     of_zero: dict[str, float] | None
     held_out: dict[str, float]
-    normalised: tuple[int, int] | None
+    inputs: tuple[int, float] | None
 
 
 def sample(x, count):
@@ -116,14 +116,13 @@ def _residuals(apply, problem, params, points):
     return problem.residuals(lambda x: apply(params, x), points)
 
 
-def measure(apply, params, conditions, points, few, parts, held_out, memory):
+def measure(apply, params, conditions, points, few, parts, held_out):
     """Return the :class:`Evidence`.
 
     Args:
         few: the points of the conditions' kernel.
         parts: the outputs' kernel, cross kernel and points.
         held_out: residuals at held-out points.
-        memory: budget for a further kernel.
     """
     kernel, cross, x = parts
     problem = conditions if isinstance(conditions, Problem) else None
@@ -147,32 +146,24 @@ def measure(apply, params, conditions, points, few, parts, held_out, memory):
         _still(apply, params, operators, squares, x),
         _of_zero(apply, params, problem, points) if problem else None,
         {name: float(np.mean(r**2)) for name, r in held_out.items()},
-        _if_normalised(apply, params, operators, few, x, memory),
+        _inputs(apply, params, operators, few, value, rms(natural[OUTPUTS])),
     )
 
 
-def rank_of(kernel, outputs):
-    """Return the number of modes of an output that are slower than its fastest by at most RANK, over all outputs.
-
-    Args:
-        kernel: the kernel of the outputs' values, with all outputs of a point side by side.
-        outputs: their number.
-    """
-    spectra = (np.linalg.eigvalsh(kernel[i::outputs, i::outputs]) for i in range(outputs))
-    return max(int((values * RANK >= max(values[-1], np.finfo(float).tiny)).sum()) for values in spectra)
-
-
-def _if_normalised(apply, params, operators, points, outputs, memory):
+def _inputs(apply, params, operators, points, value, natural):
     x = np.concatenate([np.asarray(y, np.float64) for y in points.values()])
     shift, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
     if (abs(shift) < FAR).all() and (scale > 1 / FAR).all() and (scale < FAR).all():
         return None
-    normalised = normalized_inputs(apply, shift, scale)
-    K, of_outputs, *_ = kernels(normalised, params, operators, points, memory, None)
+    K = ntk(normalized_inputs(apply, shift, scale), params, operators, points)
     rows = np.concatenate([np.full(n, 1 / np.sqrt(float(K.trace(name)) or 1.0)) for name, n in K.sizes])
     kappa = np.linalg.eigvalsh(rows[:, None] * np.asarray(K.matrix, np.float64) * rows)
-    return int((kappa * 1e3 >= kappa[-1]).sum()), rank_of(of_outputs, len(of_outputs) // len(outputs))
+    slopes = jax.vmap(jax.jacrev(lambda y: value(lambda z: apply(params, z), y)))(
+        jnp.concatenate(list(points.values()))
+    )
+    typical = float(np.median(np.linalg.norm(slopes * scale, axis=(1, 2))))
+    return int((kappa * 1e3 >= kappa[-1]).sum()), typical / max(natural, np.finfo(float).tiny)
 
 
 def rms(values):

@@ -21,7 +21,6 @@ from pinnntk_lib.diagnosis._quantities import (
     natural_size,
     open_share,
     output_rank,
-    rough,
     unexplained,
     unused_leaves,
     varying,
@@ -30,6 +29,8 @@ from pinnntk_lib.diagnosis._quantities import (
 SCALE = 20.0  # factor between the solution's size and the outputs' from which the scale is a cause
 RESOLVED = 0.25  # largest fraction of the residuals' squares that a prediction of u may leave unexplained
 STUCK = 1e-6  # a leaf of the parameters is stuck if its share of every rate is below this fraction of a fair share
+HELD_OUT = 10.0  # factor between the mean square residuals elsewhere and at the points
+FLAT = 0.03  # smallest change of u over a standard deviation of the inputs, as a fraction of its natural size
 REDUCED = 0.3  # a condition has been trained if its residual is at most this fraction of its natural size
 STEPS = 1e4  # at half the largest stable learning rate, after which little error should be left:
 ERROR = 0.4  # ... this relative error is too much,
@@ -154,24 +155,18 @@ def dead(d):
 
 
 def input_scale(d):
-    if d.evidence.normalised is None:
+    if d.evidence.inputs is None:
         return
-    modes, rank = d.evidence.normalised
+    modes, slope = d.evidence.inputs
     now = int((d.balanced_modes.kappa * 1e3 >= d.balanced_modes.kappa[-1]).sum())
-    # a network of rank 2 would be linear: the model normalises its inputs by itself
-    varies = rank > 4 and (is_undetermined(d) or bool(rough(d)))
-    if modes >= max(2 * now, now + 3) or varies:
-        text = (
-            f"With inputs of mean 0 and standard deviation 1, {modes:,d} modes would be at least a thousandth as fast "
-            f"as the fastest, instead of {now:,d}."
-            if not varies
-            else "The inputs are far from mean 0 and standard deviation 1, so that u varies between the points."
-        )
+    if slope < FLAT or modes >= max(2 * now, now + 3):
         yield Finding(
             "input scale",
             True,
-            text,
-            {"modes": now, "modes with normalised inputs": modes, "independent modes of u with them": rank},
+            "The inputs are far from mean 0 and standard deviation 1. At a typical point u changes by "
+            f"{slope:.1g} of its natural size over a standard deviation of them; {now:,d} modes are at least a thousandth "
+            f"as fast as the fastest, and with normalised inputs {modes:,d} would be.",
+            {"slope": slope, "modes": now, "modes with normalised inputs": modes},
             'apply = pn.models.normalized_inputs(apply, **pn.normalization(points["..."]))',
         )
 
@@ -214,9 +209,9 @@ def undetermined(d):
 
 
 def few_points(d):
-    for name, elsewhere in rough(d).items():
-        here = np.mean(d.residuals[name] ** 2)
-        if here < (REDUCED * natural_size(d, name)) ** 2:
+    for name, elsewhere in d.evidence.held_out.items():
+        here, size = np.mean(d.residuals[name] ** 2), natural_size(d, name)
+        if here < (REDUCED * size) ** 2 and elsewhere > max(HELD_OUT * here, (MET * size) ** 2):
             yield Finding(
                 "too few points",
                 True,

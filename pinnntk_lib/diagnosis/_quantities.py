@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from pinnntk_lib.diagnosis._evidence import OUTPUTS, rank_of, rms
+from pinnntk_lib.diagnosis._evidence import OUTPUTS, rms
 
-HELD_OUT = 10.0  # factor between the mean square residuals elsewhere and at the points
+RANK = 1e6  # modes of the outputs that are slower than the fastest by more than this do not count
 MET = 1e-2  # a condition is met if its residual is at most this fraction of its natural size
 
 
@@ -91,17 +91,10 @@ def varying(d):
 
 
 def output_rank(d):
-    """Return the number of independent modes of the outputs."""
-    return rank_of(d.evidence.kernel, d.evidence.outputs.shape[1])
-
-
-def rough(d):
-    """Return the conditions that are far from met between their points, with their mean square residuals there."""
-    return {
-        name: elsewhere
-        for name, elsewhere in d.evidence.held_out.items()
-        if elsewhere > max(HELD_OUT * np.mean(d.residuals[name] ** 2), (MET * natural_size(d, name)) ** 2)
-    }
+    """Return the number of modes of an output that are slower than its fastest by at most RANK, over all outputs."""
+    m = d.evidence.outputs.shape[1]
+    spectra = (np.linalg.eigvalsh(d.evidence.kernel[i::m, i::m]) for i in range(m))
+    return max(int((values * RANK >= max(values[-1], np.finfo(float).tiny)).sum()) for values in spectra)
 
 
 def unused_leaves(d):
