@@ -17,7 +17,7 @@ from pinnntk_lib.problems import Problem
 OUTPUTS = "the model's outputs"  # the name under which their kernel is computed
 MOST_OUTPUTS = 64  # values whose kernel is computed beside that of the conditions
 MOST_GRADIENTS = 32  # points of each condition whose gradients are divided among the leaves
-MOST_HELD_OUT = 256  # held-out points of each condition
+HELD_OUT = 256  # points of each condition that are drawn beside its own
 FAR = 10.0  # inputs are far from normalised if their mean or their deviation is off by this factor
 STILL = 1e3  # a condition is still if its gradients are smaller than the same operator's elsewhere by eps times this
 
@@ -101,7 +101,7 @@ def all_residuals(apply, params, problem, points):
 def _other_points(sampler, points, key):
     """Return points that are drawn with a key, or None if the sampler cannot or does not do so."""
     try:
-        drawn = jnp.asarray(sampler(min(len(points), MOST_HELD_OUT), key), points.dtype)
+        drawn = jnp.asarray(sampler(HELD_OUT, key), points.dtype)
     except Exception:  # other people's samplers may never have been called with a key
         return None
     known = {row.tobytes() for row in np.asarray(points)}
