@@ -164,8 +164,8 @@ def input_scale(d):
             "input scale",
             True,
             "The inputs are far from mean 0 and standard deviation 1. At a typical point u changes by "
-            f"{slope:.1g} of its natural size over a standard deviation of them; {now:,d} modes are at least a thousandth "
-            f"as fast as the fastest, and with normalised inputs {modes:,d} would be.",
+            f"{slope:.1g} of its natural size over a standard deviation of them; {now:,d} modes are at least a "
+            f"thousandth as fast as the fastest, and with normalised inputs {modes:,d} would be.",
             {"slope": slope, "modes": now, "modes with normalised inputs": modes},
             'apply = pn.models.normalized_inputs(apply, **pn.normalization(points["..."]))',
         )
