@@ -136,7 +136,7 @@ def stuck(d):
             f"{leaf} has {largest[leaf]:.1e} of a condition's rate at most: gradients hardly move it. Either it starts "
             "where the conditions do not depend on it, or its layer is saturated.",
             {"leaf": leaf, "largest share": largest[leaf], "size": d.evidence.leaves[leaf]},
-            f"{leaf} = ...  # a start from which the residuals depend on it",
+            f"{leaf} = ...  # start where the residuals depend on it; or kernel descent",
             "where a better start is",
         )
 

@@ -62,7 +62,7 @@ def test_a_linear_model_is_corrected_to_its_solution():
     apply, problem, points = poisson_of(features, lambda x: x[0] ** 5, lambda x: 20 * x[0] ** 3, {"u": 2, "r": 20})
     theta = jax.random.normal(jax.random.key(3), (6,))
     found = pn.diagnose(apply, theta, problem, points)
-    x = jnp.concatenate(list(points.values()))
+    x = jnp.unique(jnp.concatenate(list(points.values())), axis=0)
     u, exact = jax.vmap(apply, (None, 0))(theta, x), x[:, 0] ** 5
     solved = (found.evidence.outputs + found.correction(balanced=True)).ravel()
     assert np.allclose(solved, exact, atol=1e-3)  # up to the modes that are left out
@@ -182,15 +182,15 @@ def test_remedies():
         return pn.train(*setting, log_every=steps, progress=False).history["error"][-1]
 
     adam = optax.adam(1e-3)
-    assert error(apply, params, adam, 2000) > 0.9
+    assert error(apply, params, adam, 2000) > 0.5
     assert error(pn.models.scaled_output(apply, scale), params, adam, 2000) < 1e-2
     apply, params, problem, points, _ = cases.a_length_of_1000()
     assert error(apply, params, adam, 2000) > 0.1
     normalised = pn.models.normalized_inputs(apply, **pn.normalization(points["r"]))
     assert error(normalised, params, adam, 2000) < 1e-2
     apply, params, problem, points, _ = cases.a_coefficient_that_starts_at_minus_12()
+    params |= {"log_diffusivity": jnp.zeros(())}
+    assert "stuck parameter" not in [f.name for f in pn.diagnose(apply, params, problem, points).findings]
     descent = pn.kernel_gradient_descent()
-    for start, found in ((-12.0, 1e-3), (0.0, 0.1)):
-        started = params | {"log_diffusivity": jnp.asarray(start)}
-        result = pn.train(apply, started, problem, points, descent, 30, log_every=30, progress=False)
-        assert float(jnp.exp(result.params["log_diffusivity"])) == pytest.approx(found, rel=0.01, abs=1e-3)
+    result = pn.train(apply, params, problem, points, descent, 30, log_every=30, progress=False)
+    assert float(jnp.exp(result.params["log_diffusivity"])) == pytest.approx(0.1, rel=0.01)
