@@ -1,7 +1,8 @@
 """What the numbers of a diagnosis show: causes of failure, each with its evidence and its remedy, and remarks.
 
-Each rule is a function of a diagnosis that returns a finding or None. The causes that come first would make those that
-follow misleading: weights cannot help a network whose outputs are a thousand times too small, for instance.
+Each rule is a function of a diagnosis that yields findings. The causes that come first would make those that follow
+misleading: weights cannot help a network whose outputs are a thousand times too small, for instance. The thresholds are
+conventions: they tell apart the PINNs of known causes in tests/diagnosis, on which they were set.
 """
 
 from dataclasses import dataclass

@@ -1,6 +1,9 @@
 """Findings of failures with known causes, their remedies, and the numbers that they rest on."""
 
+import importlib
+import json
 import re
+from pathlib import Path
 
 import cases
 import jax
@@ -13,6 +16,7 @@ import pinnntk_lib as pn
 from pinnntk_lib.diagnosis._quantities import open_share
 from pinnntk_lib.kernel import squared_gradients
 
+RECORD = json.loads((Path(__file__).parents[2] / "book" / "data" / "blind-test.json").read_text("utf-8"))
 TRAIN_FIRST = {  # their networks are trained before the diagnosis, which takes ten seconds and more
     "an_eigenvalue_problem_after_training",
     "all_that_single_precision_can_do",
@@ -194,3 +198,26 @@ def test_remedies():
     descent = pn.kernel_gradient_descent()
     result = pn.train(apply, params, problem, points, descent, 30, log_every=30, progress=False)
     assert float(jnp.exp(result.params["log_diffusivity"])) == pytest.approx(0.1, rel=0.01)
+
+
+def first(found):
+    return next(iter(found), None)
+
+
+def test_the_record_of_the_blind_test_holds():
+    """It has all cases. No cause is missed in the blind cases, and at most two of their innocents are accused."""
+    for name, module in {"seen": "cases", "mended": "mended_cases", "blind": "blind_cases"}.items():
+        causes = {case: cause for case, (cause, _) in importlib.import_module(module).CASES.items()}
+        assert {row["case"]: row["cause"] for row in RECORD[name]} == causes
+    wrong = [row["case"] for row in RECORD["blind"] if first(row["found"]) != row["cause"]]
+    assert all(row["cause"] is None for row in RECORD["blind"] if row["case"] in wrong)
+    assert len(wrong) <= 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", RECORD["blind"], ids=lambda row: row["case"])
+def test_the_blind_test_gives_the_same_again(row):
+    _, make = importlib.import_module("blind_cases").CASES[row["case"]]
+    *setting, optimizer = make()
+    found = pn.diagnose(*setting, optimizer=optimizer)
+    assert first([finding.name for finding in found.findings if finding.is_cause]) == first(row["found"])
