@@ -19,7 +19,11 @@ from pinnntk_lib.experiments import provenance
 jax.config.update("jax_enable_x64", True)
 
 DATA = Path(__file__).parent
-SETS = {"seen": "cases", "mended": "mended_cases", "blind": "blind_cases"}
+SETS = {
+    "seen": "seen_cases",
+    "mended": "mended_cases",
+    "blind": "blind_cases",
+}
 sys.path.insert(0, str(DATA.parents[1] / "tests" / "diagnosis"))
 
 

@@ -5,12 +5,12 @@ import json
 import re
 from pathlib import Path
 
-import cases
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import seen_cases as cases
 
 import pinnntk_lib as pn
 from pinnntk_lib.diagnosis._quantities import open_share
@@ -206,7 +206,7 @@ def first(found):
 
 def test_the_record_of_the_blind_test_holds():
     """It has all cases. No cause is missed in the blind cases, and at most two of their innocents are accused."""
-    for name, module in {"seen": "cases", "mended": "mended_cases", "blind": "blind_cases"}.items():
+    for name, module in {"seen": "seen_cases", "mended": "mended_cases", "blind": "blind_cases"}.items():
         causes = {case: cause for case, (cause, _) in importlib.import_module(module).CASES.items()}
         assert {row["case"]: row["cause"] for row in RECORD[name]} == causes
     wrong = [row["case"] for row in RECORD["blind"] if first(row["found"]) != row["cause"]]
