@@ -1,8 +1,8 @@
 """PINNs that fail for a known cause, and innocents, by someone who had not seen the rules of ``Diagnosis.findings``.
 
-CASES is ``{name: (cause, make)}`` as in seen_cases.py; ``make(cured=True)`` returns the cured variant. The rules were not
-changed by them. When they were first diagnosed, the cause came first in all 26 that fail, and two of the 8 innocents
-were accused.
+CASES is ``{name: (cause, make)}`` as in seen_cases.py; ``make(cured=True)`` returns the cured variant. The rules were
+not changed by them. When they were first diagnosed, the cause came first in all 26 that fail, and two of the 8
+innocents were accused.
 """
 
 import equinox as eqx

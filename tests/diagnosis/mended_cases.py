@@ -1,8 +1,8 @@
 """PINNs that fail for a known cause, and innocents, by someone who had not seen the rules of ``Diagnosis.findings``.
 
-CASES is ``{name: (cause, make)}`` as in seen_cases.py. Above each are the relative error, the losses and the mean square
-residuals at fresh points, at the start, half way and at the end of training. When they were first diagnosed, the cause
-came first in 49 of 62; the rules were then mended by them.
+CASES is ``{name: (cause, make)}`` as in seen_cases.py. Above each are the relative error, the losses and the mean
+square residuals at fresh points, at the start, half way and at the end of training. When they were first diagnosed, the
+cause came first in 49 of 62; the rules were then mended by them.
 """
 
 import equinox as eqx

@@ -1,7 +1,7 @@
 """PINNs that fail for a known cause, and innocents: the cases that the rules of ``Diagnosis.findings`` were made with.
 
-Each is a function that returns ``(apply, params, problem, points, optimizer)``. Those in mended_cases.py and blind_cases.py were written
-by someone who had not seen the rules.
+Each is a function that returns ``(apply, params, problem, points, optimizer)``. Those in mended_cases.py and
+blind_cases.py were written by someone who had not seen the rules.
 """
 
 import jax
