@@ -15,14 +15,13 @@ from flax import nnx
 import pinnntk_lib as pn
 from pinnntk_lib.operators import System, d, dd, laplacian
 
-CASES, BUILDERS = {}, {}
+CASES = {}
 PI = np.pi
 
 
 def case(name, cause):
     def register(builder):
-        CASES[name] = (cause, lambda: builder())
-        BUILDERS[name] = builder
+        CASES[name] = cause, builder
         return builder
 
     return register

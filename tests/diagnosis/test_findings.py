@@ -3,6 +3,7 @@
 import importlib
 import json
 import re
+import sys
 from pathlib import Path
 
 import jax
@@ -16,7 +17,12 @@ import pinnntk_lib as pn
 from pinnntk_lib.diagnosis._quantities import open_share
 from pinnntk_lib.kernel import squared_gradients
 
-RECORD = json.loads((Path(__file__).parents[2] / "book" / "data" / "blind-test.json").read_text("utf-8"))
+DATA = Path(__file__).parents[2] / "book" / "data"
+sys.path.insert(0, str(DATA))
+
+import blind_test  # noqa: E402 -- its folder is not a package
+
+RECORD = json.loads((DATA / "blind-test.json").read_text("utf-8"))
 TRAIN_FIRST = {  # their networks are trained before the diagnosis, which takes ten seconds and more
     "an_eigenvalue_problem_after_training",
     "all_that_single_precision_can_do",
@@ -79,7 +85,7 @@ def test_a_linear_model_is_corrected_to_its_solution():
 
 
 def test_the_error_of_a_network_is_estimated():
-    """To within a factor of two, from one to 1e-4, on the heat equation; the exact solution is not used."""
+    """To within a factor of two, from one to below 1e-2, on the heat equation; the exact solution is not used."""
     problem = pn.problems.Heat1D()
     points = problem.points({"u": 80, "r": 200})
     model = pn.MLP(20, 2, 2, **pn.normalization(points["r"]))
@@ -177,7 +183,7 @@ def test_html(poisson):
 
 @pytest.mark.slow
 def test_remedies():
-    """Each brings its case to the error that the report of the failure gives, and without it there is none."""
+    """The scales train cases that fail without them, and a coefficient that starts elsewhere is no longer stuck."""
     apply, params, problem, points, _ = cases.values_of_300()
     scale = pn.diagnose(apply, params, problem, points).findings[0].evidence["size of the solution"]
 
@@ -206,7 +212,7 @@ def first(found):
 
 def test_the_record_of_the_blind_test_holds():
     """It has all cases. No cause is missed in the blind cases, and at most two of their innocents are accused."""
-    for name, module in {"seen": "seen_cases", "mended": "mended_cases", "blind": "blind_cases"}.items():
+    for name, module in blind_test.SETS.items():
         causes = {case: cause for case, (cause, _) in importlib.import_module(module).CASES.items()}
         assert {row["case"]: row["cause"] for row in RECORD[name]} == causes
     wrong = [row["case"] for row in RECORD["blind"] if first(row["found"]) != row["cause"]]
@@ -218,7 +224,5 @@ def test_the_record_of_the_blind_test_holds():
 @pytest.mark.parametrize("row", RECORD["blind"], ids=lambda row: row["case"])
 def test_the_blind_test_gives_the_same_again(row):
     _, make = importlib.import_module("blind_cases").CASES[row["case"]]
-    *setting, optimizer = make()
-    found = pn.diagnose(*setting, optimizer=optimizer)
-    again = first([finding.name for finding in found.findings if finding.is_cause])
+    again = first(blind_test.causes(make))
     assert again in (first(row["found"]), row["cause"])  # a mistake may come right
