@@ -90,21 +90,46 @@ def check_sizes(n: Any, names: Collection[str]) -> dict[str, int]:
 
 
 def check_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:
-    """Return ``{name: positive number}`` in the order of the conditions; all 1 if ``weights`` is None."""
+    """Return ``{name: number >= 0}`` in the order of the conditions, not all zero; all 1 if ``weights`` is None."""
     if weights is None:
         return dict.fromkeys(names, 1.0)
     if not isinstance(weights, Mapping):
-        raise TypeError(f"weights: expected {{name: positive number}}, got {weights!r}")
+        raise TypeError(f"weights: expected {{name: number}}, got {weights!r}")
     check_names("weights", weights, names)
-    return {name: _positive(f"weights[{name!r}]", weights[name]) for name in names}
+    found = {name: _not_negative(f"weights[{name!r}]", weights[name]) for name in names}
+    if found and all(not isinstance(value, jax.core.Tracer) and value == 0 for value in found.values()):
+        raise ValueError(f"weights: expected at least one that is not zero, got {dict(weights)}")
+    return found
 
 
-def _positive(name, value):
-    """Check a positive number that may also be a JAX or NumPy scalar; the value of a traced one cannot be checked."""
+def check_point_weights(name: str, values: Any) -> np.ndarray:
+    """Return weights per point, an array (n,) of numbers that are not negative."""
+    array = np.asarray(values)
+    if array.ndim != 1 or not len(array) or not jnp.issubdtype(array.dtype, jnp.number):
+        raise TypeError(f"{name}: expected a number, or an array (n,) of one per point, got {values!r}")
+    if not np.isfinite(array).all() or (array < 0).any():
+        raise ValueError(f"{name}: expected finite numbers that are not negative, got {values!r}")
+    return array
+
+
+def check_positive_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:
+    """Return what :func:`check_weights` does, but refuse zero."""
+    found = check_weights(weights, names)
+    for name, value in found.items():
+        if not isinstance(value, jax.core.Tracer) and value == 0:
+            raise ValueError(f"weights[{name!r}]: expected a positive number, got {weights[name]}")
+    return found
+
+
+def _not_negative(name, value):
+    """Check a number that may also be a JAX or NumPy scalar; the value of a traced one cannot be checked."""
     if isinstance(value, jax.core.Tracer):
         return value
     is_scalar = isinstance(value, jax.Array | np.ndarray) and value.ndim == 0
-    return check_positive(name, value.item() if is_scalar else value)
+    number = check_finite(name, value.item() if is_scalar else value)
+    if number < 0:
+        raise ValueError(f"{name}: expected a number that is not negative, got {number}")
+    return number
 
 
 def check_points(points: Any, names: Iterable[str], name: str = "points") -> dict[str, jax.Array]:

@@ -14,8 +14,8 @@ import architecture  # noqa: E402 -- its folder is not a package
 
 # Every room may import the foundation; any other import between rooms must be listed here.
 PERMITTED = {
-    "__init__": {"operators", "models", "problems", "kernel", "limit", "training", "diagnosis"},
-    "__main__": {"experiments", "training"},
+    "__init__": {"operators", "models", "problems", "kernel", "limit", "training", "diagnosis", "comparison"},
+    "__main__": {"experiments", "training", "comparison", "diagnosis"},
     "operators": set(),
     "models": set(),
     "problems": {"operators"},
@@ -23,6 +23,7 @@ PERMITTED = {
     "limit": {"kernel", "models", "problems", "operators"},
     "training": {"kernel", "problems", "operators"},
     "diagnosis": {"kernel", "models", "problems", "operators", "plotting"},
+    "comparison": {"diagnosis", "training", "kernel", "models", "problems", "plotting"},
     "experiments": {"training", "kernel", "problems", "models"},
     "plotting": {"training", "kernel", "problems"},
     "widgets": set(),

@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Mapping
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -51,7 +52,7 @@ def diagnose(
         optimizer: the learning rate of gradient descent, or an optax optimiser. An optimiser is applied to an
             artificial gradient, to detect plain gradient descent and its learning rate.
         weights: the present weights, ``{name: lambda_name}``, for instance the last ones in ``result.history``; all 1
-            if None.
+            if None. A condition with weight 0 is left out.
         before: an earlier diagnosis at the same points, to measure how far the kernel has moved since.
         max_points: the spectrum is computed from at most about this many points, a random sample of those of each
             condition. Losses and rates are those of all points.
@@ -75,20 +76,22 @@ def diagnose(
     """
     check_count("max_points", max_points)
     _, _, points = setting_of(apply, params, conditions, points)
+    present = check_weights(weights, points)
+    conditions, points, present = _without_zeros(conditions, points, present)
     operators = check_operators(conditions)
     check_conditions(apply, params, operators, next(iter(points.values()))[0])
     learning_rate, plain = _learning_rate(optimizer, params)
     rows = _rows(points, max_points)
     few = {name: x[rows[name]] for name, x in points.items()}
     K, *parts = kernels(apply, params, operators, few, memory, mesh)
-    weights = check_weights(weights, K.names)
     if before is not None and (not isinstance(before, Diagnosis) or before.K.sizes != K.sizes):
         raise ValueError(f"before: expected a Diagnosis of the same conditions and points, with sizes {K.sizes}")
-    traces = {name: float(K.trace(name)) for name in K.names}
     sampled = any(len(x) > len(few[name]) for name, x in points.items())
     if sampled:
         diagonal = ntk_diagonal(apply, params, conditions, points, memory=memory, mesh=mesh)
         traces = {name: float(values.sum()) for name, values in diagonal.items()}
+    else:
+        traces = {name: float(K.trace(name)) for name in K.names}
     if mesh is not None:  # what follows is each process's own
         params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), params)
     residuals, held_out = None, {}
@@ -97,7 +100,7 @@ def diagnose(
         _check_residuals(residuals, points)
     return Diagnosis(
         K,
-        weights,
+        present,
         learning_rate,
         plain,
         residuals,
@@ -108,6 +111,17 @@ def diagnose(
         rows if sampled else None,
         measure(apply, params, conditions, points, few, parts, held_out),
     )
+
+
+def _without_zeros(conditions, points, weights):
+    """Return conditions, points and weights without the conditions that are switched off."""
+    kept = {name: weight for name, weight in weights.items() if weight}
+    if len(kept) == len(weights):
+        return conditions, points, weights
+    points = {name: points[name] for name in kept}
+    if isinstance(conditions, Problem):
+        return replace(conditions, conditions={name: conditions.conditions[name] for name in kept}), points, kept
+    return {name: conditions[name] for name in kept}, points, kept
 
 
 def _rows(points, most):

@@ -226,13 +226,9 @@ class Diagnosis:
         Raises:
             ValueError: if the conditions have no targets.
         """
-        if self.residuals is None:
-            raise ValueError("conditions: expected a Problem, whose targets say how far its residuals are from zero")
-        kappa, towards = self._towards(balanced)
-        if steps is None:
-            gain = 1 / (kappa + HIDDEN[self.K.matrix.dtype == jnp.float32])
-        else:
-            gain = -np.expm1(-steps * kappa) / np.maximum(kappa, 1e-300)
+        kappa, towards = self._towards[balanced]
+        hidden = HIDDEN[self.K.matrix.dtype == jnp.float32]
+        gain = 1 / (kappa + hidden) if steps is None else _gain(kappa, steps)
         return (towards @ gain).reshape(self.evidence.outputs.shape)
 
     def steps_to_half(self, balanced: bool) -> float:
@@ -240,21 +236,33 @@ class Diagnosis:
 
         The whole correction is that with Algorithm 1's weights.
         """
-        whole = self.correction(balanced=True)
-        kappa, towards = self._towards(balanced)
+        whole = self.correction(balanced=True).ravel()
+        kappa, towards = self._towards[balanced]
         for steps in np.logspace(0, 12, 97):
-            made = (towards @ (-np.expm1(-steps * kappa) / np.maximum(kappa, 1e-300))).reshape(whole.shape)
-            if rms(whole - made) <= 0.5 * rms(whole):
+            if rms(whole - towards @ _gain(kappa, steps)) <= 0.5 * rms(whole):
                 return float(steps)
         return np.inf
 
-    def _towards(self, balanced):
-        """Return the eigenvalues relative to the largest, and how each mode moves the outputs, (p m, n), per gain."""
+    @cached_property
+    def _towards(self):
+        """Eigenvalues relative to the largest, and how each mode moves the outputs per gain, (p m, n), by balanced."""
         if self.residuals is None:
             raise ValueError("conditions: expected a Problem, whose targets say how far its residuals are from zero")
-        kappa, Q, root = self.balanced_modes if balanced else self.present_modes
-        coefficients = Q.T @ (root * self.sampled_residuals)
-        return np.maximum(kappa, 0) / kappa[-1], -((self.evidence.cross * root) @ Q) * coefficients / kappa[-1]
+        found = {}
+        for balanced, (kappa, Q, root) in ((False, self.present_modes), (True, self.balanced_modes)):
+            coefficients = Q.T @ (root * self.sampled_residuals) / kappa[-1]
+            found[balanced] = np.maximum(kappa, 0) / kappa[-1], -((self.evidence.cross * root) @ Q) * coefficients
+        return found
+
+    @property
+    def natural_sizes(self) -> dict[str, float]:
+        """Natural size of each condition's residual, ``{name: size}``: how large it may well be before training.
+
+        It is the root mean square of the condition's target, or of its values if the parameters' contributions had
+        random signs, whichever is larger. Without targets it is that of the values.
+        """
+        of_zero = self.evidence.of_zero or {}
+        return {name: max(self.evidence.natural[name], of_zero.get(name, 0.0)) for name in self.sizes}
 
     @cached_property
     def sampled_residuals(self) -> np.ndarray:
@@ -357,3 +365,8 @@ class Diagnosis:
         root = np.concatenate([np.full(n, np.sqrt(2 * weights[name] / n)) for name, n in self.K.sizes])
         kappa, Q = np.linalg.eigh(root[:, None] * np.asarray(self.K.matrix, np.float64) * root)
         return Modes(kappa, Q, root)
+
+
+def _gain(kappa, steps):
+    """Return how much of each mode's correction is made after these steps, divided by kappa, its relative rate."""
+    return -np.expm1(-steps * kappa) / np.maximum(kappa, 1e-300)

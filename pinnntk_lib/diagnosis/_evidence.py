@@ -12,7 +12,7 @@ from pinnntk_lib._static import compiled, static
 from pinnntk_lib.kernel import ntk, ntk_diagonal, squared_gradients
 from pinnntk_lib.models import normalized_inputs
 from pinnntk_lib.operators import System
-from pinnntk_lib.problems import Problem
+from pinnntk_lib.problems import Problem, other_points
 
 OUTPUTS = "the model's outputs"  # the name under which their kernel is computed
 MOST_OUTPUTS = 64  # values whose kernel is computed beside that of the conditions
@@ -80,14 +80,9 @@ def kernels(apply, params, operators, points, memory, mesh):
 def all_residuals(apply, params, problem, points):
     """Return the residuals at the points and at held-out points, two mappings ``{name: (n,)}``.
 
-    Held-out points come from the condition's sampler. A condition has none if its targets are measured values.
+    Held-out points come from the condition's sampler; not every condition has any.
     """
-    others = {}
-    for i, (name, condition) in enumerate(problem.conditions.items()):
-        if callable(condition.target) or isinstance(condition.target, float):
-            drawn = _other_points(condition.sampler, points[name], jax.random.key(i))
-            if drawn is not None:
-                others[name] = drawn
+    others = other_points(problem, points, HELD_OUT)
     joined = {name: jnp.concatenate([x, others[name]]) if name in others else x for name, x in points.items()}
     joined = check_points(joined, problem.conditions)
 
@@ -96,19 +91,6 @@ def all_residuals(apply, params, problem, points):
     ends = {name: len(points[name]) * len(r) // len(joined[name]) for name, r in found.items()}
     here = {name: r[: ends[name]] for name, r in found.items()}
     return here, {name: found[name][ends[name] :] for name in others}
-
-
-def _other_points(sampler, points, key):
-    """Return points that are drawn with a key, or None if the sampler cannot or does not do so."""
-    try:
-        drawn = jnp.asarray(sampler(HELD_OUT, key), points.dtype)
-    except Exception:  # other people's samplers may never have been called with a key
-        return None
-    known = {row.tobytes() for row in np.asarray(points)}
-    fresh = np.array([row.tobytes() not in known for row in np.asarray(drawn)])
-    if drawn.shape[1:] != points.shape[1:] or not jnp.isfinite(drawn).all() or fresh.mean() < 0.5:
-        return None
-    return drawn[fresh]
 
 
 @compiled(2)

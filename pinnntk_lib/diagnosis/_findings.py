@@ -19,7 +19,6 @@ from pinnntk_lib.diagnosis._quantities import (
     is_trained,
     is_undetermined,
     is_zero,
-    natural_size,
     open_share,
     output_rank,
     unexplained,
@@ -211,7 +210,7 @@ def undetermined(d):
 
 def few_points(d):
     for name, elsewhere in d.evidence.held_out.items():
-        here, size = np.mean(d.residuals[name] ** 2), natural_size(d, name)
+        here, size = np.mean(d.residuals[name] ** 2), d.natural_sizes[name]
         if here < (REDUCED * size) ** 2 and elsewhere > max(HELD_OUT * here, (MET * size) ** 2):
             yield Finding(
                 "too few points",
@@ -301,7 +300,7 @@ def precision(d):
     if d.residuals is None or eps < 1e-10:
         return
     moving = [name for name in d.residuals if name not in d.evidence.still]
-    ratios = {name: rms(d.residuals[name]) / max(natural_size(d, name), eps) for name in moving}
+    ratios = {name: rms(d.residuals[name]) / max(d.natural_sizes[name], eps) for name in moving}
     if ratios and max(ratios.values()) < 30 * eps and not is_zero(d):
         yield Finding(
             "precision",

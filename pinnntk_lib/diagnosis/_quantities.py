@@ -15,14 +15,12 @@ def is_trained(d):
     return d.estimated_error <= MET or is_zero(d) or is_undetermined(d)
 
 
-def natural_size(d, name):
-    """Return the natural size of a condition's residual: its value's or its target's, whichever is larger."""
-    return max(d.evidence.natural[name], d.evidence.of_zero[name])
-
-
 def is_met(d, name):
-    size = natural_size(d, name) if name not in d.evidence.still else max(d.evidence.of_zero[name], 1.0)
-    return rms(d.residuals[name]) <= MET * size * (1 if name not in d.evidence.still else 1e-4)
+    """Return whether a condition's residual is small, or zero up to rounding if no parameter moves the condition."""
+    size = rms(d.residuals[name])
+    if name in d.evidence.still:
+        return size <= 1e-4 * MET * max(d.evidence.of_zero[name], 1.0)
+    return size <= MET * d.natural_sizes[name]
 
 
 def all_met(d):

@@ -1,42 +1,34 @@
 """The report of a diagnosis, as text and as HTML."""
 
-import textwrap
 from html import escape
 
 import numpy as np
 
+from pinnntk_lib._text import aligned, html_list, html_table, wrapped
 from pinnntk_lib.diagnosis._findings import count
-
-WIDTH = 100  # columns
 
 
 def report(diagnosis):
     """Return the report: a table of the conditions, the findings, what they rest on, and the limits."""
-    lines = [_title(diagnosis), "", *_aligned(_table(diagnosis)), ""]
+    lines = [_title(diagnosis), "", *aligned(_table(diagnosis)), ""]
     causes = [finding for finding in diagnosis.findings if finding.is_cause]
     for i, finding in enumerate(causes, 1):
-        lines += _wrapped(f"{i}. {finding.name.capitalize()}. {finding.text}", "   ")
+        lines += wrapped(f"{i}. {finding.name.capitalize()}. {finding.text}", "   ")
         lines += [f"   Try: {finding.remedy}"] * bool(finding.remedy)
-        lines += _wrapped(f"   This does not show {finding.unknown}.", "   ") * bool(finding.unknown)
+        lines += wrapped(f"   This does not show {finding.unknown}.", "   ") * bool(finding.unknown)
     if not causes:
-        lines += _wrapped(_all_well(diagnosis))
+        lines += wrapped(_all_well(diagnosis))
     remarks = [finding.text for finding in diagnosis.findings if not finding.is_cause]
     for remark in [*remarks, *_numbers(diagnosis)]:
-        lines += _wrapped(remark)
+        lines += wrapped(remark)
     lines += ["", "What this does not tell:"]
     for sentence in diagnosis.limits:
-        lines += _wrapped(f"- {sentence}", "  ")
+        lines += wrapped(f"- {sentence}", "  ")
     return "\n".join(lines)
 
 
 def html(diagnosis):
     """Return the report as HTML without scripts or styles."""
-    first, *rows = _table(diagnosis)
-    head = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in first)
-    body = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
-        for name, *cells in rows
-    )
     causes, remarks = [], []
     for finding in diagnosis.findings:
         text = escape(finding.text)
@@ -45,23 +37,12 @@ def html(diagnosis):
             hidden = f"<br>This does not show {escape(finding.unknown)}." if finding.unknown else ""
             causes.append(f"<li><b>{escape(finding.name.capitalize())}.</b> {text}{tried}{hidden}</li>")
         else:
-            remarks.append(f"<li>{text}</li>")
+            remarks.append(finding.text)
     found = f"<ol>{''.join(causes)}</ol>" if causes else f"<p>{escape(_all_well(diagnosis))}</p>"
-    remarks += [f"<li>{escape(text)}</li>" for text in _numbers(diagnosis)]
-    limits = "".join(f"<li>{escape(sentence)}</li>" for sentence in diagnosis.limits)
     return (
-        f"<p>{escape(_title(diagnosis))}</p><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{found}"
-        f"<ul>{''.join(remarks)}</ul><p>What this does not tell:</p><ul>{limits}</ul>"
+        f"<p>{escape(_title(diagnosis))}</p>{html_table(_table(diagnosis))}{found}"
+        f"{html_list([*remarks, *_numbers(diagnosis)])}<p>What this does not tell:</p>{html_list(diagnosis.limits)}"
     )
-
-
-def _wrapped(text, indent=""):
-    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
-
-
-def _aligned(rows):
-    widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
 
 
 def _title(diagnosis):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
+from jax.typing import ArrayLike
 
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._plan import residual_graphs
@@ -26,12 +27,12 @@ def gauss_newton_matrix(
     params: Params,
     conditions: Conditions,
     points: Mapping[str, jax.Array],
-    scales: Mapping[str, jax.Array],
+    scales: Mapping[str, ArrayLike],
     *,
     memory: int = 2**30,
     mesh: Mesh | None = None,
 ) -> jax.Array:
-    """Compute ``G = J^T J`` (P, P), where J (n, P) is the Jacobian of the residuals, scaled by condition.
+    """Compute ``G = J^T J`` (P, P), where J (n, P) is the Jacobian of the residuals, scaled by point.
 
     The parameters are in the order of :func:`jax.flatten_util.ravel_pytree`. No more than a chunk of J's rows exists at
     a time, so the memory needed does not depend on the number of points. On a mesh, each device sums over its own
@@ -39,7 +40,7 @@ def gauss_newton_matrix(
 
     Args:
         apply, params, conditions, points: as in :func:`ntk`.
-        scales: ``{name: scalar}`` by which each condition's residuals are multiplied.
+        scales: ``{name: scalar or (n,) array}`` by which residuals are multiplied, one for each point.
         memory: memory budget in bytes for a chunk of rows of J; G itself is not counted.
         mesh: devices among which the points are divided.
 
@@ -50,26 +51,26 @@ def gauss_newton_matrix(
     dtype = jnp.result_type(*leaves)
     size = sum(leaf.size for leaf in leaves)
 
-    def total(leaves, scales, points, counts):
+    def total(leaves, scales, points):
         G = jnp.zeros((size, size), dtype)
         for name, graph in graphs.items():
             outputs = graph.avals[graph.outputs[0]].shape[0]
             chunk = _chunk_size(len(points[name]), outputs * size * dtype.itemsize, memory)
-            G = _accumulated(G, partial(_rows, graph, leaves), points[name], counts[name], chunk, scales[name])
+            G = _accumulated(G, partial(_rows, graph, leaves), points[name], scales[name], chunk)
         return G
 
+    by_point = _by_point(scales, points)
     if mesh is None:
-        return total(leaves, scales, points, {name: len(x) for name, x in points.items()})
-    axes, devices = mesh.axis_names, mesh.size
-    divisible = {name: padded(x, devices) for name, x in points.items()}
+        return total(leaves, by_point, points)
+    axes = mesh.axis_names
+    divisible = {name: padded(x, mesh.size) for name, x in points.items()}
+    by_point = {name: _with_zeros(values, mesh.size) for name, values in by_point.items()}
 
-    def on_device(leaves, scales, own):
-        start = jax.lax.axis_index(axes)
-        counts = {name: len(points[name]) - start * len(x) for name, x in own.items()}
-        return jax.lax.psum(total(leaves, scales, own, counts), axes)
+    def on_device(leaves, scales, points):
+        return jax.lax.psum(total(leaves, scales, points), axes)
 
-    divided = {name: P(axes) for name in divisible}
-    return shard_map(on_device, mesh=mesh, in_specs=(P(), P(), divided), out_specs=P())(leaves, dict(scales), divisible)
+    divided = {name: P(axes) for name in points}
+    return shard_map(on_device, mesh=mesh, in_specs=(P(), divided, divided), out_specs=P())(leaves, by_point, divisible)
 
 
 def jacobian(
@@ -77,11 +78,22 @@ def jacobian(
     params: Params,
     conditions: Conditions,
     points: Mapping[str, jax.Array],
-    scales: Mapping[str, jax.Array],
+    scales: Mapping[str, ArrayLike],
 ) -> jax.Array:
-    """Compute the Jacobian J (n, P) of the residuals, scaled by condition; arguments are those of the matrix above."""
+    """Compute the Jacobian J (n, P) of the residuals, scaled by point; arguments are those of the matrix above."""
     graphs, leaves, points = _graphs(apply, params, conditions, points)
-    return jnp.concatenate([scales[name] * _rows(graph, leaves, points[name]) for name, graph in graphs.items()])
+    by_point = _by_point(scales, points)
+    rows = {name: _rows(graph, leaves, points[name]) for name, graph in graphs.items()}
+    return jnp.concatenate([_scaled(J, by_point[name]) for name, J in rows.items()])
+
+
+def _by_point(scales, points):
+    return {name: jnp.broadcast_to(jnp.asarray(scales[name]), len(x)) for name, x in points.items()}
+
+
+def _scaled(J, scales):
+    """Return J with its rows multiplied by scales (n,), one for all outputs of a point."""
+    return J * jnp.repeat(scales, len(J) // len(scales))[:, None].astype(J.dtype)
 
 
 def _graphs(apply, params, conditions, points):
@@ -111,15 +123,19 @@ def _chunk_size(n, bytes_per_point, memory):
     return -(-n // -(-n // most))
 
 
-def _accumulated(G, rows, x, count, chunk, scale):
-    """Return G plus ``scale^2 J^T J`` of the first ``count`` points of x."""
-    x = padded(x, -(-len(x) // chunk))
-    counted = (jnp.arange(len(x)) < count).reshape(-1, chunk)
+def _accumulated(G, rows, x, scales, chunk):
+    """Return G plus ``J^T J`` of the points x, whose rows are multiplied by their scales."""
+    chunks = -(-len(x) // chunk)
+    x, scales = padded(x, chunks), _with_zeros(scales, chunks)
 
     def add(G, some):
-        x, counted = some
-        J = rows(x)
-        J = J * (scale * jnp.repeat(counted, len(J) // chunk))[:, None].astype(J.dtype)
+        x, scales = some
+        J = _scaled(rows(x), scales)
         return G + J.T @ J, None
 
-    return jax.lax.scan(add, G, (x.reshape(-1, chunk, *x.shape[1:]), counted))[0]
+    return jax.lax.scan(add, G, (x.reshape(-1, chunk, *x.shape[1:]), scales.reshape(-1, chunk)))[0]
+
+
+def _with_zeros(scales, devices):
+    """Return scales with zeros behind them for the points that pad the others."""
+    return jnp.pad(scales, (0, -len(scales) % devices))

@@ -14,6 +14,7 @@ from typing import cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pinnntk_lib._check import check_count, check_finite, check_points, check_sizes
 from pinnntk_lib.problems._problem import Problem
@@ -166,3 +167,29 @@ class Minibatches:
         sizes = cast(Sizes, self.n)
         keys = jax.random.split(key, len(sizes))
         return {name: jax.random.choice(k, self.points[name], (n,), replace=False) for (name, n), k in zip(sizes, keys)}
+
+
+def other_points(problem: Problem, points: Mapping[str, jax.Array], count: int = 256) -> dict[str, jax.Array]:
+    """Return points beside the given ones, from the conditions' samplers: the same ones at each call.
+
+    A condition has none if its targets are measured values, or if its sampler fails with a key or repeats the points.
+    """
+    others = {}
+    for i, (name, condition) in enumerate(problem.conditions.items()):
+        if callable(condition.target) or isinstance(condition.target, float):
+            drawn = _drawn(condition.sampler, points[name], count, jax.random.key(i))
+            if drawn is not None:
+                others[name] = drawn
+    return others
+
+
+def _drawn(sampler, points, count, key):
+    try:
+        drawn = jnp.asarray(sampler(count, key), points.dtype)
+    except Exception:  # other people's samplers may never have been called with a key
+        return None
+    known = {row.tobytes() for row in np.asarray(points)}
+    fresh = np.array([row.tobytes() not in known for row in np.asarray(drawn)])
+    if drawn.shape[1:] != points.shape[1:] or not jnp.isfinite(drawn).all() or fresh.mean() < 0.5:
+        return None
+    return drawn[fresh]

@@ -12,10 +12,13 @@ from pinnntk_lib.training._joined import join_optimizers
 from pinnntk_lib.training._linearized import Linearized, largest_stable_learning_rate
 from pinnntk_lib.training._loop import train
 from pinnntk_lib.training._other_weightings import GradientNormWeights, RelativeLossWeights, UncertaintyWeights
+from pinnntk_lib.training._point_weightings import CausalWeights, ResidualAttention
 from pinnntk_lib.training._result import DivergenceError, Result, TrainState
+from pinnntk_lib.training._saved import load_params, save_params
 from pinnntk_lib.training._weighting import Fixed, NTKWeights, View, Weighting
 
 __all__ = [
+    "CausalWeights",
     "CheckpointError",
     "Checkpoints",
     "DivergenceError",
@@ -25,6 +28,7 @@ __all__ = [
     "Linearized",
     "NTKWeights",
     "RelativeLossWeights",
+    "ResidualAttention",
     "Result",
     "TrainState",
     "UncertaintyWeights",
@@ -33,6 +37,8 @@ __all__ = [
     "join_optimizers",
     "kernel_gradient_descent",
     "largest_stable_learning_rate",
+    "load_params",
     "relative_l2_error",
+    "save_params",
     "train",
 ]

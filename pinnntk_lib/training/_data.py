@@ -83,7 +83,8 @@ def own_measures(apply, params, problem, test_points, held_out):
 def _error_measure(apply, params, problem, test_points):
     """Return ``params -> {"error": relative L2 error}``, or ``params -> {}`` if no exact solution is known.
 
-    Checks that the exact solution has the shape of the model's values.
+    With several outputs there are also the ``"errors"`` of each. Checks that the exact solution has the shape of the
+    model's values.
     """
     if problem.exact is None:
         return lambda params: {}
@@ -98,7 +99,12 @@ def _error_measure(apply, params, problem, test_points):
             f"got {exact.shape}"
         )
     apply = static(apply)
-    return lambda params: {"error": _error(apply, params, x, exact)}
+
+    def measured(params):
+        error, errors = _errors(apply, params, x, exact)
+        return {"error": error} | ({"errors": errors} if exact.ndim > 1 else {})
+
+    return measured
 
 
 def _held_out_measure(apply, params, problem, held_out):
@@ -163,5 +169,10 @@ def relative_l2_error(u: jax.Array, exact: jax.Array) -> jax.Array:
 
 
 @compiled(1)
-def _error(apply, params, x, exact):
-    return relative_l2_error(jax.vmap(partial(apply, params))(x), exact)
+def _errors(apply, params, x, exact):
+    """Return the relative L2 error, and that of each output; of an output that should be zero, its root mean square."""
+    u = jax.vmap(partial(apply, params))(x)
+    sizes = jnp.linalg.norm(exact.reshape(len(x), -1), axis=0)
+    distances = jnp.linalg.norm((u - exact).reshape(len(x), -1), axis=0)
+    each = distances / jnp.where(sizes > 0, sizes, jnp.sqrt(float(len(x))))
+    return relative_l2_error(u, exact), each

@@ -128,13 +128,17 @@ def kernel_gradient_descent(
 
     def update(gradient, state, params, *, view, weights, **_):
         flat, unravel = ravel_pytree(params)
-        sizes = {name: r.size for name, r in jax.eval_shape(view.residuals, params).items()}
-        roots = {name: jnp.sqrt(weights[name] / n).astype(flat.dtype) for name, n in sizes.items()}
+        roots = {  # one per point
+            name: jnp.broadcast_to(jnp.sqrt(weights[name] / r.size).astype(flat.dtype), len(r))
+            for name, r in jax.eval_shape(view.residuals, params).items()
+        }
 
         def scaled(step):
             """Return the residuals after a step as one vector, scaled so that its squared norm is the weighted loss."""
             parts = view.residuals(optax.apply_updates(params, unravel(step)))
-            return jnp.concatenate([roots[name] * r.ravel().astype(flat.dtype) for name, r in parts.items()])
+            return jnp.concatenate(
+                [(roots[name] * r.astype(flat.dtype).reshape(len(r), -1).T).T.ravel() for name, r in parts.items()]
+            )
 
         # GPUs' reduced precision would end the search for small steps early
         with jax.default_matmul_precision("highest"):
@@ -201,7 +205,8 @@ def _linearised(scaled, zero, view, roots, memory):
         )
     if in_residual_space:
         K = ntk(*setting, memory=memory, mesh=view.mesh)
-        root = jnp.concatenate([jnp.full(n, roots[name]) for name, n in K.sizes]).astype(K.matrix.dtype)
+        root = jnp.concatenate([jnp.repeat(roots[name], n // len(roots[name])) for name, n in K.sizes])
+        root = root.astype(K.matrix.dtype)
         matrix = root[:, None] * K.matrix * root
     else:
         matrix = gauss_newton_matrix(*setting, roots, memory=memory, mesh=view.mesh)

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_names, check_positive, check_weights
+from pinnntk_lib._check import check_names, check_positive, check_positive_weights
 from pinnntk_lib.kernel import NTK
 
 Times = Sequence[float] | np.ndarray | jax.Array
@@ -72,7 +72,7 @@ class Linearized:
     @cached_property
     def _root(self):
         """The diagonal of D^(1/2), (n,)."""
-        return _scales(self.K, check_weights(self.weights, self.K.names))
+        return _scales(self.K, check_positive_weights(self.weights, self.K.names))
 
     @cached_property
     def _modes(self):
@@ -206,7 +206,7 @@ def largest_stable_learning_rate(K: NTK, weights: Mapping[str, float] | None = N
         0.250
     """
     _check_kernel("K", K)
-    return stable_rate(K, check_weights(weights, K.names))
+    return stable_rate(K, check_positive_weights(weights, K.names))
 
 
 def stable_rate(K, weights):

@@ -76,7 +76,9 @@ def train(
             traced by JAX, so it must use JAX's functions and return arrays of fixed shapes.
         optimizer: an optax optimiser.
         steps: total number of steps; when resuming, the earlier steps count too.
-        weights: ``{name: lambda}``, or a weighting such as :class:`~pinnntk_lib.NTKWeights`; all 1 if None.
+        weights: ``{name: lambda}``, or a weighting such as :class:`~pinnntk_lib.NTKWeights`; all 1 if None. Weight 0
+            switches a condition off. With an array (n,) of weights w, one per point of fixed points, a condition's
+            share of the loss is ``mean(w r^2)``, and the history shows their mean.
         key: random key for ``points``; required if ``points`` is a function.
         log_every: number of steps between rows of the history.
         test_points: points (m, d) at which the error is measured; by default a regular grid of about a thousand points.
@@ -201,7 +203,7 @@ def _measured(found):
     """Return what ``measure`` returned as NumPy arrays, which later changes in place cannot reach."""
     if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
         raise TypeError(f"measure: expected a function params -> {{name: array}}, got one that returns {found!r}")
-    reserved = [name for name in found if name in ("step", "losses", "weights", "error", "held_out")]
+    reserved = [name for name in found if name in ("step", "losses", "weights", "error", "errors", "held_out")]
     if reserved:
         raise ValueError(f"measure: expected names other than those of train's own columns, got {reserved}")
     arrays = {}

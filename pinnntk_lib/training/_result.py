@@ -30,10 +30,11 @@ class Result:
         history: NumPy arrays with a row every ``log_every`` steps and at each snapshot, the first at step 0 and the
             last at the end. ``"step"``, (rows,), holds the step numbers. ``"losses"`` and ``"weights"``, both
             ``{name: (rows,)}``, hold the unweighted mean squares and the weights used at that step. ``"error"``,
-            (rows,), is the relative L2 error against the exact solution; it is absent if there is none. ``"held_out"``,
-            ``{name: (rows,)}``, holds the losses at the held-out points, if there are any. The values that
-            ``measure`` returned are stored under their names, (rows, ...). After Ctrl-C the last row may be earlier
-            than ``state``.
+            (rows,), is the relative L2 error against the exact solution; it is absent if there is none. For a model
+            with m outputs, ``"errors"``, (rows, m), holds that of each output, or its root mean square if the exact
+            values are all zero. ``"held_out"``, ``{name: (rows,)}``, holds the losses at the held-out points, if there
+            are any. The values that ``measure`` returned are stored under their names, (rows, ...). After Ctrl-C the
+            last row may be earlier than ``state``.
         state: the state in which training stopped; ``train(..., resume=result)`` continues from it.
         snapshots: ``{step: parameters}`` at the requested steps.
         interrupted: whether Ctrl-C stopped the run.

@@ -81,13 +81,24 @@ def _step(apply, operators, optimizer, weighting, draw, mesh, data, state):
         def unweighted(params):
             return {name: jnp.mean(r**2) for name, r in residuals_of(params).items()}
 
-        seen = dict(operators), points, unweighted, residuals_of
-        view = View(state.step, apply, state.params, *seen, mesh, is_fresh(data))
+        view = View(
+            step=state.step,
+            apply=apply,
+            params=state.params,
+            operators=dict(operators),
+            points=points,
+            losses=unweighted,
+            residuals=residuals_of,
+            mesh=mesh,
+            fresh=is_fresh(data),
+        )
         weights, weighting_state = weighting.wrapped.update(state.weighting_state, view)
+        _check_lengths(weights, points)
 
         def loss(params):
-            components = unweighted(params)
-            return sum(weights[name] * components[name] for name in components), components
+            found = residuals_of(params)
+            components = {name: jnp.mean(r**2) for name, r in found.items()}
+            return sum(_weighted(weights[name], r, components[name]) for name, r in found.items()), components
 
         (value, components), gradient = jax.value_and_grad(loss, has_aux=True)(state.params)
 
@@ -100,10 +111,28 @@ def _step(apply, operators, optimizer, weighting, draw, mesh, data, state):
         update = optax.with_extra_args_support(optimizer.wrapped).update
         updates, opt_state = update(gradient, state.opt_state, state.params, **more)
         params = optax.apply_updates(state.params, updates)
-        seen = jnp.array([[values[name] for name in names] for values in (components, weights)])
+        means = {name: jnp.mean(jnp.asarray(weights[name])) for name in names}
+        seen = jnp.array([[values[name] for name in names] for values in (components, means)])
         return TrainState(state.step + 1, params, opt_state, weighting_state), seen
 
     return step
+
+
+def _weighted(weight, r, component):
+    """Return a condition's share of the loss: its mean square times the weight, or the mean with weights per point."""
+    if jnp.ndim(weight) == 0:
+        return weight * component
+    return jnp.mean(weight.reshape(-1, *[1] * (r.ndim - 1)) * r**2)
+
+
+def _check_lengths(weights, points):
+    """Check that weights per point fit the points of the step."""
+    for name, weight in weights.items():
+        if jnp.shape(weight) not in ((), (len(points[name]),)):
+            raise ValueError(
+                f"weights[{name!r}]: expected a number, or one per point in an array of shape ({len(points[name])},), "
+                f"got shape {jnp.shape(weight)}"
+            )
 
 
 def _residuals(apply, operators, draw, data, state):

@@ -5,7 +5,8 @@ A weighting is a pair of pure functions, like an optax optimiser:
     init(names) -> state
     update(state, view) -> (weights, state)
 
-``weights`` is ``{name: scalar}``; the state is any pytree of arrays. ``update`` is called at every step, inside the
+``weights`` is ``{name: scalar or (n,) array}``, one number for a condition or one per point of it; the state is any
+pytree of arrays. ``update`` is called at every step, inside the
 compiled loop, with a :class:`View` of that step. Weightings whose code and attributes are equal share compiled code, so
 a weighting is best written as a frozen dataclass. Data, such as the values of :class:`Fixed`, belongs in the state.
 A state with a structure of its own, such as a dict with names of what it holds, cannot be resumed by another weighting.
@@ -21,7 +22,15 @@ from typing import Any, NamedTuple, Protocol, cast
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_fraction, check_no_class, check_points, check_weights
+from pinnntk_lib._check import (
+    check_count,
+    check_fraction,
+    check_names,
+    check_no_class,
+    check_point_weights,
+    check_points,
+    check_weights,
+)
 from pinnntk_lib._types import Apply, Operator, Params
 from pinnntk_lib.kernel import ntk_diagonal
 
@@ -66,7 +75,7 @@ class Weighting(Protocol):
         """Return the state before the first step, a pytree of arrays, for conditions with these names."""
 
     def update(self, state: Any, view: View) -> tuple[Weights, Any]:
-        """Return the weights of this step, ``{name: scalar}``, and the next state."""
+        """Return the weights of this step, ``{name: scalar or (n,) array}``, and the next state."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +83,14 @@ class Fixed:
     """Constant weights.
 
     Attributes:
-        values: ``{name: weight}``, all positive; all 1 if None. The values are data: changing them does not trigger
+        values: ``{name: weight}``; all 1 if None. A weight is a number, or an array (n,) of one per point of fixed
+            points. Weight 0 switches a condition off. The values are data: changing them does not trigger
             recompilation.
 
     Raises:
-        ValueError, TypeError: if a weight is not a positive number, or, in training, if the names are not those of the
-            problem's conditions.
+        ValueError, TypeError: if a weight is not a number or an array of numbers that are not negative, all are zero,
+            or, in training, if the names are not those of the problem's conditions, or the lengths not those of the
+            points.
 
     Example:
         >>> import jax, optax, pinnntk_lib as pn
@@ -94,14 +105,23 @@ class Fixed:
 
     def __post_init__(self) -> None:
         if not isinstance(self.values, Mapping | None):
-            raise TypeError(f"weights: expected {{name: positive number}} or a weighting, got {self.values!r}")
-        check_weights(self.values, self.values or ())
+            raise TypeError(f"weights: expected {{name: number}} or a weighting, got {self.values!r}")
+        self._checked(self.values or ())
 
     def init(self, names: Sequence[str]) -> Any:
-        return {name: jnp.asarray(value, float) for name, value in check_weights(self.values, names).items()}
+        return {name: jnp.asarray(value, float) for name, value in self._checked(names).items()}
 
     def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         return state, state
+
+    def _checked(self, names):
+        if self.values is None:
+            return check_weights(None, names)
+        check_names("weights", self.values, names)
+        arrays = {name: values for name, values in self.values.items() if jnp.ndim(values) or isinstance(values, list)}
+        arrays = {name: check_point_weights(f"weights[{name!r}]", values) for name, values in arrays.items()}
+        numbers = {name: arrays[name].max() if name in arrays else value for name, value in self.values.items()}
+        return check_weights(numbers, names) | arrays
 
 
 @dataclass(frozen=True)
@@ -168,7 +188,7 @@ class NTKWeights:
 
 def as_weighting(weights: Mapping[str, float] | Weighting | None) -> Weighting:
     """Return a weighting unchanged, and wrap numbers in :class:`Fixed`."""
-    check_no_class("weights", weights, "{name: positive number} or a weighting")
+    check_no_class("weights", weights, "{name: number} or a weighting")
     if hasattr(weights, "init") and hasattr(weights, "update"):
         return cast(Weighting, weights)
     return Fixed(cast(Any, weights))

@@ -212,9 +212,29 @@ def test_compiled_code_is_shared(poisson):
             ValueError,
             r"weights: expected the conditions \['u', 'r'\], got .* \(missing \['r'\]",
         ),
-        ({"weights": {"u": 1.0, "r": 0.0}}, ValueError, r"weights\['r'\]: expected a positive number, got 0.0"),
+        (
+            {"weights": {"u": 1.0, "r": -1}},
+            ValueError,
+            r"weights\['r'\]: expected a number that is not negative, got -1",
+        ),
+        ({"weights": {"u": 0, "r": 0.0}}, ValueError, "weights: expected at least one that is not zero, got"),
+        (
+            {"weights": {"u": 1.0, "r": np.ones(3)}},
+            ValueError,
+            r"weights\['r'\]: expected a number, or one per point in an array of shape \(10,\), got shape \(3,\)",
+        ),
+        (
+            {"weights": {"u": 1.0, "r": -np.ones(10)}},
+            ValueError,
+            r"weights\['r'\]: expected finite numbers that are not negative, got",
+        ),
+        (
+            {"weights": {"u": 1.0, "r": np.ones((10, 1))}},
+            TypeError,
+            r"weights\['r'\]: expected a number, or an array \(n,\) of one per point, got",
+        ),
         ({"weights": {"u": 1.0, "r": "2"}}, TypeError, r"weights\['r'\]: expected a finite number, got '2'"),
-        ({"weights": 3.0}, TypeError, "weights: expected {name: positive number} or a weighting, got 3.0"),
+        ({"weights": 3.0}, TypeError, "weights: expected {name: number} or a weighting, got 3.0"),
         (
             {"points": {"u": jnp.ones((2, 1))}},
             ValueError,

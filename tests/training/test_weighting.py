@@ -197,7 +197,14 @@ def test_relative_loss_weights():
     assert np.isclose(weights["u"] + weights["r"], 2)
 
 
-SCHEMES = [pn.NTKWeights(), pn.GradientNormWeights(), pn.UncertaintyWeights(), pn.RelativeLossWeights()]
+SCHEMES = [
+    pn.NTKWeights(),
+    pn.GradientNormWeights(),
+    pn.UncertaintyWeights(),
+    pn.RelativeLossWeights(),
+    pn.CausalWeights(epsilon=0.01, weights=pn.NTKWeights(every=50)),
+    pn.ResidualAttention({"u": 7, "r": 7}, rate=0.1),
+]
 
 
 @pytest.mark.parametrize("weighting", SCHEMES, ids=lambda weighting: type(weighting).__name__)
@@ -243,6 +250,10 @@ def test_bad_input(arguments, error, message):
         (pn.UncertaintyWeights, {"max_weight": -1}, "max_weight: expected a positive number, got -1"),
         (pn.RelativeLossWeights, {"temperature": 0}, "temperature: expected a positive number, got 0"),
         (pn.RelativeLossWeights, {"rho": 1}, r"rho: expected a number in \[0, 1\), got 1"),
+        (pn.CausalWeights, {"epsilon": 0}, "epsilon: expected a positive number, got 0"),
+        (pn.CausalWeights, {"axis": -1}, "axis: expected the index of a coordinate, got -1"),
+        (pn.ResidualAttention, {"n": {"r": 0}}, "n for condition 'r': expected a positive integer, got 0"),
+        (pn.ResidualAttention, {"n": {"r": 1}, "decay": 1}, r"decay: expected a number in \[0, 1\), got 1"),
     ],
 )
 def test_bad_input_of_the_other_schemes(scheme, arguments, message):

@@ -1,7 +1,4 @@
-"""The paper's network, and wrappers around any model.
-
-Any pure function ``apply(params, x) -> scalar`` can serve as a model.
-"""
+"""The paper's network, and the normalisation of its inputs."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,20 +8,9 @@ from typing import TypedDict
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from pinnntk_lib._check import check_count
-from pinnntk_lib._types import Apply, Params
-
-__all__ = [
-    "ACTIVATIONS",
-    "MLP",
-    "Apply",
-    "Normalization",
-    "normalization",
-    "normalized_inputs",
-    "scaled_output",
-]
+from pinnntk_lib._types import Params
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "sin": jnp.sin, "erf": jax.lax.erf}
 
@@ -152,63 +138,3 @@ def normalization(points: jax.Array) -> Normalization:
     if not (scale > 0).all():
         raise ValueError(f"points: expected variation along every axis, got standard deviations {scale.tolist()}")
     return {"shift": tuple(values.mean(axis=0).tolist()), "scale": tuple(scale.tolist())}
-
-
-def normalized_inputs(apply: Apply, shift: ArrayLike, scale: ArrayLike) -> Apply:
-    """Return the model ``(params, x) -> apply(params, (x - shift) / scale)``.
-
-    Networks train well on inputs of mean 0 and standard deviation 1. :func:`normalization` computes shift and scale
-    from points; operators and points stay in the original coordinates.
-
-    Args:
-        apply: the model, a function ``(params, x of shape (d,)) -> u(x)``.
-        shift, scale: a number, or one number per input.
-
-    Raises:
-        ValueError: if a number is not finite, or a scale is zero.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> apply = normalized_inputs(lambda params, x: params * x[0], shift=300.0, scale=10.0)
-        >>> float(apply(2.0, jnp.array([305.0])))
-        1.0
-    """
-    a, b = _numbers("shift", shift), _numbers("scale", scale, zero=False)
-    return lambda params, x: apply(params, (x - jnp.asarray(a, x.dtype)) / jnp.asarray(b, x.dtype))
-
-
-def scaled_output(apply: Apply, scale: ArrayLike, shift: ArrayLike = 0.0) -> Apply:
-    """Return the model ``(params, x) -> shift + scale * apply(params, x)``.
-
-    A network's outputs are of size 1 at first. If the solution is of another size, let ``scale`` be that size.
-
-    Args:
-        apply: the model, a function ``(params, x of shape (d,)) -> u(x)``.
-        scale, shift: a number, or one number per output.
-
-    Raises:
-        ValueError: if a number is not finite, or a scale is zero.
-
-    Example:
-        >>> import jax.numpy as jnp
-        >>> apply = scaled_output(lambda params, x: params * x[0], scale=1000.0)
-        >>> float(apply(0.5, jnp.array([2.0])))
-        1000.0
-    """
-    a, b = _numbers("shift", shift), _numbers("scale", scale, zero=False)
-
-    def scaled(params, x):
-        value = apply(params, x)
-        return jnp.asarray(a, value.dtype) + jnp.asarray(b, value.dtype) * value
-
-    return scaled
-
-
-def _numbers(name, values, zero=True):
-    """Return one or more finite numbers as an array; ``zero`` says whether they may be zero."""
-    array = np.asarray(values, dtype=float)
-    if array.ndim > 1 or not np.isfinite(array).all():
-        raise ValueError(f"{name}: expected a finite number, or one per input or output, got {values!r}")
-    if not zero and not array.all():
-        raise ValueError(f"{name}: expected non-zero numbers, got {values!r}")
-    return array
