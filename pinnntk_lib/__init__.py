@@ -4,6 +4,7 @@ Data flows one way: problems -> residuals -> (training | kernel -> spectra -> (w
 """
 
 from pinnntk_lib import limit, models, operators, problems
+from pinnntk_lib._points import Points
 from pinnntk_lib.comparison import Comparison, compare, fourier_bandwidth, log_evidence
 from pinnntk_lib.diagnosis import Diagnosis, diagnose
 from pinnntk_lib.kernel import NTK, ntk, ntk_diagonal, ntk_eigenpairs, ntk_vector_product
@@ -46,6 +47,7 @@ __all__ = [
     "Linearized",
     "Minibatches",
     "NTKWeights",
+    "Points",
     "Problem",
     "RandomPoints",
     "RelativeLossWeights",

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pinnntk_lib._points import Points, coordinates
 from pinnntk_lib._types import Apply, Operator, Params
 
 
@@ -133,15 +134,15 @@ def _not_negative(name, value):
 
 
 def check_points(points: Any, names: Iterable[str], name: str = "points") -> dict[str, jax.Array]:
-    """Return ``{name: (n, d) array}`` in the order of the conditions, with a common dtype.
+    """Return ``{name: (n, d) array or Points}`` in the order of the conditions, with a common dtype.
 
     The dimension d must be the same for all, and the values finite.
     """
     if not isinstance(points, Mapping):
         raise TypeError(f"{name}: expected {{name: (n, d) array}}, got {type(points).__name__}")
     check_names(name, points, names)
-    points = {condition: jnp.asarray(points[condition]) for condition in names}
-    for condition, x in points.items():
+    points = {of: x if isinstance(x := points[of], Points) else jnp.asarray(x) for of in names}
+    for condition, x in ((of, coordinates(x)) for of, x in points.items()):
         where = f"{name}[{condition!r}]"
         if x.ndim != 2 or 0 in x.shape:
             raise ValueError(f"{where}: expected a non-empty array of shape (n, d), got shape {x.shape}")
@@ -149,10 +150,10 @@ def check_points(points: Any, names: Iterable[str], name: str = "points") -> dic
             raise TypeError(f"{where}: expected floating-point coordinates, got {x.dtype}")
         if not isinstance(x, jax.core.Tracer) and not np.isfinite(x).all():
             raise ValueError(f"{where}: expected finite coordinates, got NaN or infinity")
-    shapes = {condition: x.shape for condition, x in points.items()}
+    shapes = {condition: coordinates(x).shape for condition, x in points.items()}
     if len({d for _, d in shapes.values()}) > 1:
         raise ValueError(f"{name}: expected the same dimension d for all conditions, got {shapes}")
-    dtype = jnp.result_type(*points.values())
+    dtype = jnp.result_type(*(x.dtype for x in points.values()))
     return {condition: x.astype(dtype) for condition, x in points.items()}
 
 
@@ -161,7 +162,7 @@ def first_not_finite(values: Any, x: Any) -> tuple[float, list[float]] | None:
     wrong = np.flatnonzero(~np.isfinite(values))
     if not len(wrong):
         return None
-    return float(values[wrong[0]]), np.asarray(x)[wrong[0] * len(x) // len(values)].tolist()
+    return float(values[wrong[0]]), np.asarray(coordinates(x))[wrong[0] * len(x) // len(values)].tolist()
 
 
 def check_other_points(other_points: Any, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
@@ -170,21 +171,23 @@ def check_other_points(other_points: Any, points: Mapping[str, jax.Array]) -> di
     if isinstance(other_points, Mapping):  # a subset of the conditions is enough
         names = [name for name in points if name in other_points] or names
     others = check_points(other_points, names, name="other_points")
-    d, other = (next(iter(p.values())).shape[1] for p in (points, others))
+    d, other = (coordinates(next(iter(p.values()))).shape[1] for p in (points, others))
     if d != other:
         raise ValueError(f"other_points: expected points of dimension {d}, as in points, got {other}")
-    dtype = jnp.result_type(*points.values())
+    dtype = jnp.result_type(*(x.dtype for x in points.values()))
     return {condition: x.astype(dtype) for condition, x in others.items()}
 
 
 def check_conditions(apply: Apply, params: Params, operators: Mapping[str, Operator], point: Any) -> None:
-    """Check by abstract evaluation that every operator returns a real scalar, or its declared outputs, at a point (d,).
+    """Check by abstract evaluation that every operator returns a real scalar, or its declared outputs, at a point.
 
-    This is the one place that decides what a valid residual is.
+    The point is an array (d,), a single one of Points, or a row of packed points. This is the one place that decides
+    what a valid residual is.
     """
-    model = _traced(apply, params, point, f"apply(params, x) at x of shape {point.shape}").shape
+    x = _coordinates(operators, point)
+    model = _traced(apply, params, x, f"apply(params, x) at x of shape {x.shape}").shape
     for name, operator in operators.items():
-        what = f"conditions[{name!r}] at x of shape {point.shape}"
+        what = f"conditions[{name!r}] at x of shape {x.shape}"
         value = _traced(lambda p, x: operator(lambda y: apply(p, y), x), params, point, what)  # noqa: B023
         outputs = getattr(operator, "outputs", None)
         if outputs is None and value.shape != ():
@@ -198,6 +201,13 @@ def check_conditions(apply: Apply, params: Params, operators: Mapping[str, Opera
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"conditions[{name!r}]: expected real floating-point numbers, {_unreal(value.dtype)}")
+
+
+def _coordinates(operators, point):
+    """Return the shape and precision of the coordinates of a point, which may be a row of packed points."""
+    layouts = [operator.layout for operator in operators.values() if hasattr(operator, "layout")]
+    x = coordinates(point)
+    return jax.ShapeDtypeStruct((layouts[0].d,) if layouts else x.shape, x.dtype)
 
 
 def _unreal(dtype):

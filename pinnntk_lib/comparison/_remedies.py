@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pinnntk_lib._points import coordinates
 from pinnntk_lib._types import Apply
 from pinnntk_lib.diagnosis import Diagnosis, Finding, diagnose
 from pinnntk_lib.models import normalized_inputs, scaled_output
@@ -88,7 +89,7 @@ def _wrapped(setting, problem, points, diagnosis):
 
 
 def _normalized(setting, points):
-    x = np.concatenate([np.asarray(values, np.float64) for values in points.values()])
+    x = np.concatenate([np.asarray(coordinates(values), np.float64) for values in points.values()])
     shift, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
     shift, scale = (tuple(float(f"{value:.3g}") for value in values) for values in (shift, scale))
@@ -101,7 +102,7 @@ def _scaled(setting, points, findings):
     sizes = {
         finding.evidence["output"]: float(f"{finding.evidence['size of the solution']:.2g}") for finding in findings
     }
-    out = jax.eval_shape(setting.apply, setting.params, next(iter(points.values()))[0])
+    out = jax.eval_shape(setting.apply, setting.params, coordinates(next(iter(points.values())))[0])
     scale: Any = max(sizes.values())
     if out.ndim == 1 and not jnp.issubdtype(out.dtype, jnp.complexfloating):
         scale = tuple(sizes.get(i, 1.0) for i in range(out.size))

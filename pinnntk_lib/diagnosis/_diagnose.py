@@ -15,6 +15,7 @@ from pinnntk_lib._check import (
     check_finite,
     check_no_class,
     check_operators,
+    check_points,
     check_weights,
     first_not_finite,
 )
@@ -75,11 +76,13 @@ def diagnose(
         'u'
     """
     check_count("max_points", max_points)
-    _, _, points = setting_of(apply, params, conditions, points)
+    setting_of(apply, params, conditions, points)
+    points = check_points(points, check_operators(conditions))
     present = check_weights(weights, points)
     conditions, points, present = _without_zeros(conditions, points, present)
     operators = check_operators(conditions)
-    check_conditions(apply, params, operators, next(iter(points.values()))[0])
+    for name, operator in operators.items():
+        check_conditions(apply, params, {name: operator}, points[name][0])
     learning_rate, plain = _learning_rate(optimizer, params)
     rows = _rows(points, max_points)
     few = {name: x[rows[name]] for name, x in points.items()}

@@ -8,6 +8,7 @@ import numpy as np
 
 from pinnntk_lib._check import check_points
 from pinnntk_lib._devices import replicated
+from pinnntk_lib._points import Points, coordinates, joined
 from pinnntk_lib._static import compiled, static
 from pinnntk_lib.kernel import ntk, ntk_diagonal, squared_gradients
 from pinnntk_lib.models import normalized_inputs
@@ -67,7 +68,7 @@ def kernels(apply, params, operators, points, memory, mesh):
     """Return the conditions' kernel, the outputs' kernel, the cross kernel of the two, and the outputs' points."""
     if OUTPUTS in operators:
         raise ValueError(f"conditions: expected names other than {OUTPUTS!r}, which a diagnosis uses itself")
-    x = jnp.asarray(np.unique(np.concatenate([np.asarray(y) for y in points.values()]), axis=0))
+    x = jnp.asarray(np.unique(np.concatenate([np.asarray(coordinates(y)) for y in points.values()]), axis=0))
     value = _value(apply, params, x[0])
     x = x[sample(x, max(8, MOST_OUTPUTS // value.outputs))]
     K = ntk(apply, params, {**operators, OUTPUTS: value}, {**points, OUTPUTS: x}, memory=memory, mesh=mesh)
@@ -83,12 +84,12 @@ def all_residuals(apply, params, problem, points):
     Held-out points come from the condition's sampler; not every condition has any.
     """
     others = other_points(problem, points, HELD_OUT)
-    joined = {name: jnp.concatenate([x, others[name]]) if name in others else x for name, x in points.items()}
-    joined = check_points(joined, problem.conditions)
+    every = {name: joined([x, others[name]]) if name in others else x for name, x in points.items()}
+    every = check_points(every, problem.conditions)
 
-    residuals = _residuals(static(apply), static(problem), params, joined)
+    residuals = _residuals(static(apply), static(problem), params, every)
     found = {name: np.asarray(r, np.float64) for name, r in residuals.items()}
-    ends = {name: len(points[name]) * len(r) // len(joined[name]) for name, r in found.items()}
+    ends = {name: len(points[name]) * len(r) // len(every[name]) for name, r in found.items()}
     here = {name: r[: ends[name]] for name, r in found.items()}
     return here, {name: found[name][ends[name] :] for name in others}
 
@@ -125,7 +126,7 @@ def measure(apply, params, conditions, points, few, parts, held_out):
         {name: leaf.size / sum(map(jnp.size, leaves.values())) for name, leaf in leaves.items()},
         {name: rms(leaf) for name, leaf in leaves.items()},
         tuple(list(leaves)[i] for i in squares[OUTPUTS].reshape(-1, value.outputs, len(leaves)).sum(0).argmax(1)),
-        _still(apply, params, operators, squares, x),
+        _still(apply, params, operators, squares, points, x),
         _of_zero(apply, params, problem, points) if problem else None,
         {name: float(np.mean(r**2)) for name, r in held_out.items()},
         _inputs(apply, params, operators, few, value, rms(natural[OUTPUTS])),
@@ -133,7 +134,7 @@ def measure(apply, params, conditions, points, few, parts, held_out):
 
 
 def _inputs(apply, params, operators, points, value, natural):
-    x = np.concatenate([np.asarray(y, np.float64) for y in points.values()])
+    x = np.concatenate([np.asarray(coordinates(y), np.float64) for y in points.values()])
     shift, scale = x.mean(axis=0), x.std(axis=0)
     scale[scale == 0] = 1.0
     if (abs(shift) < FAR).all() and (scale > 1 / FAR).all() and (scale < FAR).all():
@@ -142,7 +143,7 @@ def _inputs(apply, params, operators, points, value, natural):
     rows = np.concatenate([np.full(n, 1 / np.sqrt(float(K.trace(name)) or 1.0)) for name, n in K.sizes])
     kappa = np.linalg.eigvalsh(rows[:, None] * np.asarray(K.matrix, np.float64) * rows)
     slopes = jax.vmap(jax.jacrev(lambda y: value(lambda z: apply(params, z), y)))(
-        jnp.concatenate(list(points.values()))
+        jnp.concatenate([coordinates(y) for y in points.values()])
     )
     typical = float(np.median(np.linalg.norm(slopes * scale, axis=(1, 2))))
     return int((kappa * 1e3 >= kappa[-1]).sum()), typical / max(natural, np.finfo(float).tiny)
@@ -175,19 +176,20 @@ def _constant(params, x):
 
 
 def _of_zero(apply, params, problem, points):
-    out = jax.eval_shape(apply, params, next(iter(points.values()))[0])
+    out = jax.eval_shape(apply, params, coordinates(next(iter(points.values())))[0])
     zero = jnp.zeros(out.shape, out.dtype)
     return {name: rms(r) for name, r in _residuals(static(_constant), static(problem), zero, points).items()}
 
 
-def _still(apply, params, operators, squares, x):
+def _still(apply, params, operators, squares, points, x):
     """Return the conditions whose gradients vanish, or are rounding errors of what they are at other points."""
     rates = {name: found.sum(axis=1).mean() for name, found in squares.items()}
     eps = float(jnp.finfo(x.dtype).eps)
     still = [name for name in operators if rates[name] == 0]
     for name in operators:
         if 0 < rates[name] <= eps * max(rates[other] for other in operators):
-            elsewhere = ntk_diagonal(apply, params, {name: operators[name]}, {name: x})[name]
+            anywhere = points[name] if isinstance(points[name], Points) else x  # data belong to their own points
+            elsewhere = ntk_diagonal(apply, params, {name: operators[name]}, {name: anywhere})[name]
             if rates[name] <= (STILL * eps) ** 2 * float(elsewhere.max()):
                 still.append(name)
     return tuple(still)

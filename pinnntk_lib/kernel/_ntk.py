@@ -13,8 +13,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_other_points, first_not_finite
+from pinnntk_lib._check import check_count, check_operators, check_other_points, check_points, first_not_finite
 from pinnntk_lib._devices import check_mesh
+from pinnntk_lib._points import packing_of
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._gram import diagonal, gram
 from pinnntk_lib.kernel._plan import plan_of
@@ -88,8 +89,10 @@ def ntk(
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
     memory = check_count("memory", memory)
     check_mesh(mesh)
+    others = None
+    if other_points is not None:
+        conditions, points, others = _both(conditions, points, other_points)
     setting, leaves, points = setting_of(apply, params, conditions, points)
-    others = None if other_points is None else check_other_points(other_points, points)
     plan = plan_of(setting, tuple(len(x) for x in points.values()), method, True)
     rows = tuple((plan.features[name], x) for name, x in points.items())
     columns = tuple((plan.features[name], x) for name, x in others.items()) if others else None
@@ -104,6 +107,17 @@ def ntk(
         for x in (points, others):  # one of these raises an error that names the condition and the point
             ntk_diagonal(apply, params, {name: operators[name] for name in x}, x)
     return K
+
+
+def _both(conditions, points, other_points):
+    """Return conditions and two checked sets of points, packed alike if a set has data."""
+    operators = check_operators(conditions)
+    points = check_points(points, operators)
+    others = check_other_points(other_points, points)
+    packing = packing_of(points)
+    if packing is None:
+        return operators, points, others
+    return packing.operators(operators), packing.points(points), packing.points(others)
 
 
 def ntk_diagonal(

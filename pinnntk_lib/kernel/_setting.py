@@ -4,11 +4,12 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_conditions, check_no_class, check_operators, check_params, check_points
+from pinnntk_lib._points import packing_of
 from pinnntk_lib._static import static
 
 
 def setting_of(apply, params, conditions, points):
-    """Check the arguments and return ``(setting, leaves, points)``.
+    """Check the arguments and return ``(setting, leaves, points)``; points with data are packed into arrays.
 
     The setting is hashable and holds what a plan depends on: ``(apply, ((name, operator), ...), tree structure of the
     parameters, their shapes and dtypes, shape and dtype of a point)``, with the functions as
@@ -20,6 +21,9 @@ def setting_of(apply, params, conditions, points):
     operators = check_operators(conditions)
     check_params(params)
     points = check_points(points, operators)
+    packing = packing_of(points)
+    if packing is not None:
+        operators, points = packing.operators(operators), packing.points(points)
     leaves, treedef = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
     x = next(iter(points.values()))
     setting = (

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_conditions, check_count, check_operators, check_other_points, check_points
+from pinnntk_lib._points import Points
 from pinnntk_lib._types import Function
 from pinnntk_lib.kernel import NTK
 from pinnntk_lib.limit._hermite import in_double_precision
@@ -105,6 +106,8 @@ def _kernel(tangent, model, conditions, points, other_points, at, variances, rto
     check_model(model)
     operators, memory = check_operators(conditions), check_count("memory", memory)
     points = check_points(points, operators)
+    if any(isinstance(x, Points) for x in points.values()):
+        raise TypeError("points: expected arrays (n, d), got Points: limits are known only for points without data")
     check_conditions(lambda _, y: (at or _wavy)(y), (), operators, next(iter(points.values()))[0])
     cross = other_points is not None
     others = check_other_points(other_points, points) if cross else points

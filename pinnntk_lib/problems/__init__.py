@@ -7,6 +7,7 @@ empirical kernel and the infinite-width kernel.
 The paper's two problems are in ``_paper``, further PINN benchmarks in ``_further``.
 """
 
+from pinnntk_lib.problems._domains import Ball, Polygon
 from pinnntk_lib.problems._further import (
     Advection1D,
     AllenCahn1D,
@@ -27,6 +28,7 @@ from pinnntk_lib.problems._slab import time_slab
 __all__ = [
     "Advection1D",
     "AllenCahn1D",
+    "Ball",
     "Burgers1D",
     "Condition",
     "Conditions",
@@ -36,6 +38,7 @@ __all__ = [
     "KleinGordon1D",
     "Minibatches",
     "Poisson1D",
+    "Polygon",
     "Problem",
     "RandomPoints",
     "ResidualPoints",

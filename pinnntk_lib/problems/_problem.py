@@ -1,5 +1,6 @@
 """Problems and the conditions they consist of."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_count, check_no_class, check_points, check_sizes
+from pinnntk_lib._points import coordinates
 from pinnntk_lib._types import Function, Operator
 from pinnntk_lib.operators import d
 
@@ -19,11 +21,13 @@ class Condition:
 
     Attributes:
         operator: ``(u, x) -> scalar``, the differential operator applied to the function ``u`` at the point ``x``
-            of shape (d,); or a :class:`~pinnntk_lib.System` with several outputs.
+            of shape (d,); or a :class:`~pinnntk_lib.System` with several outputs. Where points carry data, x is a
+            single one of :class:`~pinnntk_lib.Points`.
         target: ``x -> scalar``, the right-hand side; for a system, ``x -> (outputs,) array``. A number stands for a
-            constant. Measured values, one per point of fixed points, are an array (n,), or (n, outputs) for a system.
-        sampler: ``(n, key) -> (n, d) array``, which returns n collocation points: deterministic if ``key`` is None,
-            random otherwise.
+            constant. Measured values, one per point of fixed points, are an array (n,), or (n, outputs) for a system;
+            or data of the points, ``lambda p: p.value``.
+        sampler: ``(n, key) -> (n, d) array`` or :class:`~pinnntk_lib.Points`, which returns n collocation points:
+            deterministic if ``key`` is None, random otherwise.
 
     Raises:
         ValueError, TypeError: if the target is neither a function nor a number nor an array of finite numbers.
@@ -156,7 +160,8 @@ class Problem:
             key: JAX random key. If None, the points form a deterministic grid.
 
         Returns:
-            ``{name: (n, d) array}``.
+            ``{name: (n, d) array or Points}``. If a sampler returns another number of points than it was asked for,
+            there is a warning, except for measured values, which have their own number.
 
         Raises:
             ValueError, TypeError: if a number is not a positive integer, or the names in ``n`` are not those of the
@@ -169,7 +174,16 @@ class Problem:
             if not callable(condition.sampler):
                 raise TypeError(f"conditions[{name!r}].sampler: expected {expected}, got {condition.sampler!r}")
         keys = [None] * len(sizes) if key is None else jax.random.split(key, len(sizes))
-        return {name: condition.sampler(sizes[name], k) for (name, condition), k in zip(self.conditions.items(), keys)}
+        points = {}
+        for (name, condition), k in zip(self.conditions.items(), keys):
+            points[name] = condition.sampler(sizes[name], k)
+            if not hasattr(condition.target, "shape") and np.shape(coordinates(points[name]))[:1] != (sizes[name],):
+                warnings.warn(
+                    f"conditions[{name!r}].sampler: expected {sizes[name]} points, got shape "
+                    f"{np.shape(coordinates(points[name]))}",
+                    stacklevel=2,
+                )
+        return points
 
     def residuals(self, u: Function, points: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
         """Compute the residuals of a function ``u`` at each condition's points, ``{name: (n_name,)}``.

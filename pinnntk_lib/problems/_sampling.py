@@ -8,6 +8,7 @@ Compiled code is kept for each sampler, and samplers are compared by their code 
 :class:`Minibatches` hold JAX arrays, which are compared by identity: pass the same object to avoid recompilation.
 """
 
+import warnings
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -17,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_count, check_finite, check_points, check_sizes
+from pinnntk_lib._points import Layout, coordinates
 from pinnntk_lib.problems._problem import Problem
 
 Sizes = tuple[tuple[str, int], ...]
@@ -30,6 +32,8 @@ def _sizes(n: int | Mapping[str, int], names: Collection[str]) -> Sizes:
 @dataclass(frozen=True)
 class RandomPoints:
     """A sampler of new random points for each condition, ``problem.points(n, key)``.
+
+    There is a warning if a sampler ignores its key and returns the same points again.
 
     Attributes:
         problem: the problem.
@@ -53,6 +57,22 @@ class RandomPoints:
         if not isinstance(self.problem, Problem):
             raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {self.problem!r}")
         object.__setattr__(self, "n", _sizes(self.n, self.problem.conditions))
+        self._warn_of_ignored_keys()
+
+    def _warn_of_ignored_keys(self):
+        """Warn of samplers that return the same points for two keys, unless these have a finite set of points only."""
+        for name, n in cast(Sizes, self.n):
+            try:
+                sampler = self.problem.conditions[name].sampler
+                first, second = (np.asarray(coordinates(sampler(n, jax.random.key(i)))) for i in (0, 1))
+            except Exception:  # whatever is wrong with the sampler, drawing points will say it
+                continue
+            if n > 2 and np.array_equal(first, second) and len(np.unique(first, axis=0)) == len(first):
+                warnings.warn(
+                    f"problem.conditions[{name!r}].sampler: expected new points for each key, got the same {n} for two "
+                    "keys",
+                    stacklevel=4,
+                )
 
     def __call__(self, key: jax.Array) -> dict[str, jax.Array]:
         return self.problem.points(dict(cast(Sizes, self.n)), key)
@@ -115,7 +135,8 @@ class ResidualPoints(RandomPoints):
             x, n = pool[name], sizes[name]
             if len(x) <= n:  # a sampler of certain points, whatever their number
                 return x
-            return jax.random.choice(key, x, (n,), replace=False, p=self._density(found[name].reshape(len(x), -1)))
+            density = self._density(found[name].reshape(len(x), -1))
+            return x[jax.random.choice(key, len(x), (n,), replace=False, p=density)]
 
         return {name: chosen(key, name) for name, key in zip(sizes, keys)}
 
@@ -166,7 +187,10 @@ class Minibatches:
     def __call__(self, key: jax.Array) -> dict[str, jax.Array]:
         sizes = cast(Sizes, self.n)
         keys = jax.random.split(key, len(sizes))
-        return {name: jax.random.choice(k, self.points[name], (n,), replace=False) for (name, n), k in zip(sizes, keys)}
+        chosen = {
+            name: jax.random.choice(k, len(self.points[name]), (n,), replace=False) for (name, n), k in zip(sizes, keys)
+        }
+        return {name: self.points[name][rows] for name, rows in chosen.items()}
 
 
 def other_points(problem: Problem, points: Mapping[str, jax.Array], count: int = 256) -> dict[str, jax.Array]:
@@ -185,11 +209,12 @@ def other_points(problem: Problem, points: Mapping[str, jax.Array], count: int =
 
 def _drawn(sampler, points, count, key):
     try:
-        drawn = jnp.asarray(sampler(count, key), points.dtype)
+        (drawn,) = check_points({"": sampler(count, key)}, [""]).values()
     except Exception:  # other people's samplers may never have been called with a key
         return None
-    known = {row.tobytes() for row in np.asarray(points)}
-    fresh = np.array([row.tobytes() not in known for row in np.asarray(drawn)])
-    if drawn.shape[1:] != points.shape[1:] or not jnp.isfinite(drawn).all() or fresh.mean() < 0.5:
+    if Layout.of(drawn) != Layout.of(points):
         return None
-    return drawn[fresh]
+    drawn = drawn.astype(points.dtype)
+    known = {row.tobytes() for row in np.asarray(coordinates(points))}
+    fresh = np.array([row.tobytes() not in known for row in np.asarray(coordinates(drawn))])
+    return drawn[fresh] if fresh.mean() >= 0.5 else None

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_finite
+from pinnntk_lib._points import Points, coordinates
 from pinnntk_lib._types import Function
 from pinnntk_lib.problems._problem import Condition, Problem
 
@@ -62,9 +63,11 @@ def time_slab(
 
     def moved(sampler):
         def sample(n, key):
-            x = jnp.asarray(sampler(n, key))
+            points = sampler(n, key)
+            x = jnp.asarray(coordinates(points))
             x = x.astype(jnp.result_type(x, float) if jnp.issubdtype(x.dtype, jnp.integer) else x.dtype)
-            return x.at[:, axis].set(start + (x[:, axis] - begin) * ((stop - start) / (end - begin)))
+            x = x.at[:, axis].set(start + (x[:, axis] - begin) * ((stop - start) / (end - begin)))
+            return Points(x, **points.data) if isinstance(points, Points) else x
 
         return sample
 
@@ -84,7 +87,7 @@ def _started(condition: Condition, before: Function, start: float, axis: int) ->
 
     def target(x):
         later = condition.target(x) if callable(condition.target) else condition.target
-        return jnp.where(x[axis] <= start, condition.operator(before, x), later)
+        return jnp.where(coordinates(x)[axis] <= start, condition.operator(before, x), later)
 
     return target
 

@@ -1,7 +1,7 @@
 """The points and targets of each training step, and what is measured at points apart from these."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import jax
@@ -10,21 +10,70 @@ import numpy as np
 
 from pinnntk_lib._check import check_conditions, check_no_class, check_points
 from pinnntk_lib._devices import replicated
+from pinnntk_lib._points import Packing, coordinates, packing_of
 from pinnntk_lib._static import compiled, static
 from pinnntk_lib.problems import Problem, target_values
 
-# ``source`` returns ``data, draw``, where ``draw(data, step, residuals=None) -> (points, targets)`` is static under
-# ``jit``; ``residuals`` is a function of points and targets, for samplers that choose their points by it.
+# ``source`` returns ``problem, data, draw``. The problem is that of packed points if the points carry data, and
+# ``draw(data, step, residuals=None) -> (points, targets)`` is static under ``jit``; ``residuals`` is a function of
+# points and targets, for samplers that choose their points by it.
+
+
+def _packed(problem, points, key):
+    """Return a problem, and points or a sampler, with packed points if these carry data, and otherwise as they are."""
+    try:
+        found = jax.eval_shape(points, key) if callable(points) else points
+        packing = packing_of({name: found[name] for name in problem.conditions})
+    except Exception:  # whatever is wrong with the arguments, ``source`` says it
+        return problem, points
+    if packing is None:
+        return problem, points
+    operators = packing.operators(problem.operators)
+    targets = {name: condition.target for name, condition in problem.conditions.items()}
+    targets |= packing.operators({name: target for name, target in targets.items() if callable(target)})
+    conditions = {
+        name: replace(condition, operator=operators[name], target=targets[name])
+        for name, condition in problem.conditions.items()
+    }
+    if not callable(points):
+        points = packing.points(check_points(points, conditions))
+    elif hasattr(points, "adapted"):
+        points = _PackedAdaptive(points, packing)
+    else:
+        points = _Packed(points, packing)
+    return replace(problem, conditions=conditions), points
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A sampler whose points are packed."""
+
+    sampler: Callable
+    packing: Packing
+
+    def __call__(self, key):
+        return self._rows(self.sampler(key))
+
+    def _rows(self, points):
+        return self.packing.points(check_points(points, [name for name, _ in self.packing.layouts]))
+
+
+class _PackedAdaptive(_Packed):
+    """A packed sampler that sees the residuals."""
+
+    def adapted(self, key, residuals):
+        return self._rows(self.sampler.adapted(key, lambda points: residuals(self._rows(points))))
 
 
 def source(problem, points, key, mesh=None):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
+    problem, points = _packed(problem, points, key)
     check_no_class("points", points, "{name: (n, d) array} or a function key -> points")
     targets = tuple((name, c.target, _outputs(c.operator)) for name, c in problem.conditions.items())
     if not callable(points):
         points = check_points(points, problem.operators)
-        return replicated((points, _values(targets, points)), mesh), _same_every_step
+        return problem, replicated((points, _values(targets, points)), mesh), _same_every_step
     if key is None:
         raise ValueError("key: expected a JAX random key, since points is a function, got None")
     try:
@@ -37,7 +86,7 @@ def source(problem, points, key, mesh=None):
                 f"problem.conditions[{name!r}].target: expected a function or a number, since points is a function, "
                 f"got values of shape {target.shape}, which belong to fixed points"
             )
-    return replicated(key, mesh), _Fresh(points, targets)
+    return problem, replicated(key, mesh), _Fresh(points, targets)
 
 
 def is_fresh(data):
@@ -125,10 +174,11 @@ def _held_out_measure(apply, params, problem, held_out):
         raise ValueError(f"held_out: expected names of conditions, {list(problem.conditions)}, got {unknown}")
     conditions = {name: own.conditions[name] for name in problem.conditions if name in points}
     points = check_points(points, conditions, name="held_out")
-    x = next(iter(points.values()))[0]
-    if len(x) != problem.dim:
-        raise ValueError(f"held_out: expected points of dimension {problem.dim}, as in the problem, got {len(x)}")
-    check_conditions(apply, params, own.operators, x)
+    d = coordinates(next(iter(points.values()))).shape[1]
+    if d != problem.dim:
+        raise ValueError(f"held_out: expected points of dimension {problem.dim}, as in the problem, got {d}")
+    for name, condition in conditions.items():
+        check_conditions(apply, params, {name: condition.operator}, points[name][0])
     targets = _values(tuple((name, c.target, _outputs(c.operator)) for name, c in conditions.items()), points)
     functions = static(apply), tuple((name, static(c.operator)) for name, c in conditions.items())
 

@@ -26,8 +26,8 @@ that would correct them,
 with J and K of the current parameters. To first order and up to the damping, it is the squared distance to the nearest
 solution, and does not depend on the weights of the conditions. (It is Deuflhard's natural level function for Newton's
 method; Newton Methods for Nonlinear Problems, 2011, section 3.3.) The loss may rise meanwhile. With more residuals than
-parameters, or with points that are drawn anew, part of the residuals stays at any parameters, and this part in the slow
-modes would outweigh all else. The level is then the loss.
+parameters, with points that are drawn anew, or with measurements that contradict each other, part of the residuals
+stays at any parameters, and this part in the slow modes would outweigh all else. The level is then the loss.
 """
 
 import warnings
@@ -50,6 +50,8 @@ BEND = 0.75  # the correction is left out if it is longer than this fraction of 
 FACTOR = 3.0  # between one damping that is tried and the next
 MOST = 1e12  # the largest damping
 STALLED = 5  # steps in a row that fail
+SAME = 1 - 1e-13  # cosine from which two residuals have the same gradient, far closer than those of neighbouring points
+GAP = 1e-3  # smallest difference of two such residuals that is a contradiction, as a fraction of the largest
 
 
 class KernelDescentState(NamedTuple):
@@ -85,8 +87,8 @@ def kernel_gradient_descent(
     all residuals can become zero. Progress is then a shorter way to go: a decrease in the squared length of the step
     that corrects the residuals, ``|J^T (K + mu I)^{-1} r|^2`` with J and K of the current parameters, which without
     damping would not depend on the weights (Deuflhard's natural level function). The loss can rise meanwhile, sometimes
-    for dozens of steps. With points that are drawn anew at each step, or more residuals than parameters, progress is a
-    decrease in the loss of the batch.
+    for dozens of steps. With points that are drawn anew at each step, more residuals than parameters, or repeated
+    measurements that differ, progress is a decrease in the loss of the batch.
 
     A step fits the points of its batch, all the better the less it is damped. A network with more parameters than
     residuals can therefore solve the equation at these points and nowhere else. If the error stays large while the loss
@@ -177,14 +179,14 @@ class _Linearised(NamedTuple):
         solver: ``mu -> (v -> J^T (K + mu I)^{-1} v)``.
         mean: the mean eigenvalue of K.
         least: mu, as a fraction of the mean, below which rounding errors are larger than mu.
-        solvable: whether all residuals can become zero.
+        solvable: whether all residuals can become zero, possibly traced.
     """
 
     residuals: jax.Array
     solver: Callable
     mean: jax.Array
     least: float
-    solvable: bool
+    solvable: bool | jax.Array
 
 
 def _linearised(scaled, zero, view, roots, memory):
@@ -208,6 +210,7 @@ def _linearised(scaled, zero, view, roots, memory):
         root = jnp.concatenate([jnp.repeat(roots[name], n // len(roots[name])) for name, n in K.sizes])
         root = root.astype(K.matrix.dtype)
         matrix = root[:, None] * K.matrix * root
+        solvable = ~_contradictory(matrix, residuals) if solvable else False
     else:
         matrix = gauss_newton_matrix(*setting, roots, memory=memory, mesh=view.mesh)
 
@@ -220,6 +223,15 @@ def _linearised(scaled, zero, view, roots, memory):
     # The matrix's rounding errors are usually far below their bound; where they are not, the factorisation fails.
     least = 0.1 * float(jnp.finfo(matrix.dtype).eps) * len(matrix)
     return _Linearised(residuals, solver, jnp.trace(matrix) / residuals.size, least, solvable)
+
+
+def _contradictory(K, r):
+    """Return whether two residuals have the same gradient, up to a factor, but not the same value: a repeated point."""
+    sizes = jnp.sqrt(jnp.diagonal(K))
+    sizes = jnp.where(sizes > 0, sizes, 1.0)
+    cosine, r = K / sizes[:, None] / sizes, r / sizes
+    gap = jnp.abs(r[:, None] - jnp.sign(cosine) * r)
+    return jnp.any((jnp.abs(cosine) > SAME) & (gap > GAP * jnp.max(jnp.abs(r))))
 
 
 def _by_singular_values(residuals, J, solvable):
@@ -290,15 +302,27 @@ def _best(scaled, system, damping):
     bend = jnp.where(_squared(bend) <= BEND**2 * _squared(direction), bend, jnp.zeros_like(bend))
     t = jnp.asarray(LENGTHS, direction.dtype)
     steps = t[:, None] * direction + t[:, None] ** 2 * bend
-    if system.solvable:
-        counted, now, change = solve, -direction, solve(first)
-    else:
-        counted, now, change = (lambda r: r), system.residuals, first
-    level, levels = _squared(now), jax.lax.map(lambda step: _squared(counted(scaled(step))), steps)
-    predicted = jax.vmap(lambda t: _squared(now + t * change))(t)
-    passes = (level - levels >= (1 - SHORTFALL * t) * (level - predicted)) & (levels < level)
+
+    def along(a, b):
+        return _squared(a), jax.vmap(lambda t: _squared(a + t * b))(t)
+
+    now, predicted = _either(
+        system.solvable, lambda: along(-direction, solve(first)), lambda: along(system.residuals, first)
+    )
+    levels = jax.lax.map(
+        lambda step: _either(system.solvable, lambda: _squared(solve(scaled(step))), lambda: _squared(scaled(step))),
+        steps,
+    )
+    passes = (now - levels >= (1 - SHORTFALL * t) * (now - predicted)) & (levels < now)
     best = jnp.argmin(jnp.where(passes, levels, jnp.inf))
     return steps[best], passes[best]
+
+
+def _either(condition, yes, no):
+    """Return ``yes()`` or ``no()``; both are traced only if the condition is traced too."""
+    if isinstance(condition, bool):
+        return yes() if condition else no()
+    return jax.lax.cond(condition, yes, no)
 
 
 def _derivatives(f, t):

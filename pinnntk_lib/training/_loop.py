@@ -71,9 +71,9 @@ def train(
         apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.
         params: initial parameters, a pytree of floating-point arrays.
         problem: the conditions.
-        points: ``{name: (n, d) array}``, used at every step; or a function ``key -> points`` that draws new points at
-            each step, such as :class:`~pinnntk_lib.RandomPoints` or :class:`~pinnntk_lib.Minibatches`. The function is
-            traced by JAX, so it must use JAX's functions and return arrays of fixed shapes.
+        points: ``{name: (n, d) array or Points}``, used at every step; or a function ``key -> points`` that draws new
+            points at each step, such as :class:`~pinnntk_lib.RandomPoints` or :class:`~pinnntk_lib.Minibatches`. The
+            function is traced by JAX, so it must use JAX's functions and return arrays of fixed shapes.
         optimizer: an optax optimiser.
         steps: total number of steps; when resuming, the earlier steps count too.
         weights: ``{name: lambda}``, or a weighting such as :class:`~pinnntk_lib.NTKWeights`; all 1 if None. Weight 0
@@ -137,10 +137,10 @@ def train(
     """
     stops = Stops.checked(steps, log_every, snapshots, single_steps)
     _check_kinds(optimizer, measure, mesh, checkpoint_every, held_out, patience)
-    weighting, (data, draw) = as_weighting(weights), source(problem, points, key, mesh)
-    start = _start(apply, params, problem, optimizer, weighting, draw(data, 0)[0])
+    weighting, (at_rows, data, draw) = as_weighting(weights), source(problem, points, key, mesh)
+    start = _start(apply, params, at_rows, optimizer, weighting, draw(data, 0)[0])
     row = _row_maker(problem, own_measures(apply, start.params, problem, test_points, held_out), measure)
-    run = _compiled_run(apply, problem, optimizer, weighting, draw, mesh, data, stops.single)
+    run = _compiled_run(apply, at_rows, optimizer, weighting, draw, mesh, data, stops.single)
     with _store(checkpoints, resume) as store:
         before = _before(resume, start, list(problem.conditions), stops.steps, mesh)
         log, state, warned = Log(before, store, checkpoint_every, stops, patience), before.state, False
@@ -148,7 +148,7 @@ def train(
             try:
                 first = run(state, 1, np.inf)[1]
                 if not log.rows:
-                    _check_losses(apply, state.params, problem, draw(data, 0)[0], first[0])
+                    _check_losses(apply, state.params, at_rows, draw(data, 0)[0], first[0])
                 limit = _loss_limit(log.rows, first[0], draw(data, state.step)[1])
                 if not diverged(first, limit):
                     log.record(state, row(state, first))  # before training, since it may show that measure is wrong
@@ -159,7 +159,7 @@ def train(
                         log.record(state, row(state, first))
                     if diverged(last, limit):
                         x = draw(data, log.recorded.step)[0]
-                        raise _divergence(apply, problem, x, mesh, reached, last, log.result(log.recorded))
+                        raise _divergence(apply, at_rows, x, mesh, reached, last, log.result(log.recorded))
                     warned = warned or warn_if_stalled(state.opt_state)
                     if step >= stops.steps or log.stale:
                         break
