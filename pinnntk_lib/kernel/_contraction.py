@@ -51,6 +51,9 @@ Features = Mapping[int, Rows | Products | Assembled]  # {group of parameters: gr
 def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.Array:
     """Return the kernel (n_a, n_b) of the residuals with gradients a and b; ``same`` if both are the same residuals."""
     n, m = shape
+    if _is_direct(a, b):
+        # with itself, this is symmetric to the last bit, because all sums run in the same order
+        return _matmul(_joined(a), _joined(b))
     high, wide = (math.ceil(length / math.ceil(length / costs().tile)) for length in shape)
     if (high, wide) == shape:
         return _tile(a, b, same, shape)
@@ -77,6 +80,18 @@ def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.A
     if corners:
         matrix = jax.lax.scan(place, matrix, np.array(corners))[0]
     return jax.lax.scan(place_on_diagonal, matrix, np.array(tops))[0] if same else matrix
+
+
+def _is_direct(a, b):
+    """Return whether all gradients are short Jacobians, whose one product is faster than its tiles."""
+    parts = [*a.values(), *b.values()]
+    if a.keys() != b.keys() or not a or not all(isinstance(part, Rows) for part in parts):
+        return False
+    return sum(part.jacobian.shape[1] for part in a.values()) <= costs().direct
+
+
+def _joined(features):
+    return jnp.concatenate([features[key].jacobian for key in sorted(features)], axis=1)
 
 
 def _tile(a, b, same, shape):

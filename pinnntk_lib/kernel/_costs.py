@@ -17,6 +17,8 @@ class Costs(NamedTuple):
         write: writing an element of a Jacobian, and reading it again.
         working_set: bytes that a loop should use at a time: the cache of a CPU core; on a GPU, enough to keep it busy.
         tile: rows and columns of the blocks in which a large kernel is summed.
+        direct: number of parameters up to which one product of the whole Jacobian is the fastest, although it computes
+            both triangles of the kernel.
     """
 
     accumulate: float
@@ -24,13 +26,14 @@ class Costs(NamedTuple):
     write: float
     working_set: int
     tile: int
+    direct: int
 
 
 # Measured on two cores of an Intel Xeon (AVX-512), JAX 0.10, float64. Those of the GPU are estimates from its ratio of
 # arithmetic to memory bandwidth; they have not been measured.
 COSTS = {
-    "cpu": Costs(accumulate=30.0, assemble=1.5, write=50.0, working_set=2**22, tile=512),
-    "gpu": Costs(accumulate=60.0, assemble=3.0, write=60.0, working_set=2**28, tile=4096),
+    "cpu": Costs(accumulate=30.0, assemble=1.5, write=50.0, working_set=2**22, tile=512, direct=512),
+    "gpu": Costs(accumulate=60.0, assemble=3.0, write=60.0, working_set=2**28, tile=4096, direct=512),
 }
 
 

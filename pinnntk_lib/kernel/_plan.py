@@ -79,10 +79,11 @@ def _make_plan(residuals, params, x, sizes, method, whole):
                 by_key[part.key][name] = part
         forms: dict = {}
         groups: dict = {}
+        direct = method == "auto" and whole and sum(math.prod(leaf.shape) for leaf in leaves) <= costs().direct
         for key, reason in reasons.items():
             uses = _uses(by_key[key], graphs, sizes)
             form = Rows if reason else Products
-            if method == "auto" and not reason and not _pairs_pay(uses.values(), whole):
+            if method == "auto" and not reason and (direct or not _pairs_pay(uses.values(), whole)):
                 form, reasons[key] = Assembled, ASSEMBLED
             alike = form, tuple(uses.items()) if form is not Rows else _small_or_alone(key, by_key[key])
             forms[key] = groups.setdefault(alike, len(groups)), form
