@@ -3,6 +3,7 @@
 import numbers
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +23,7 @@ from pinnntk_lib._check import (
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.diagnosis._diagnosis import Diagnosis
 from pinnntk_lib.diagnosis._evidence import all_residuals, kernels, measure, sample
+from pinnntk_lib.diagnosis._preconditioned import preconditioned
 from pinnntk_lib.kernel import ntk_diagonal, setting_of
 from pinnntk_lib.problems import Conditions, Problem
 
@@ -35,6 +37,7 @@ def diagnose(
     points: Mapping[str, jax.Array],
     *,
     optimizer: optax.GradientTransformation | float | None = None,
+    opt_state: Any = None,
     weights: Mapping[str, float] | None = None,
     before: Diagnosis | None = None,
     max_points: int = 1000,
@@ -52,6 +55,9 @@ def diagnose(
         points: ``{name: (n, d) array}``. The rates are means over the points, so a few hundred per condition suffice.
         optimizer: the learning rate of gradient descent, or an optax optimiser. An optimiser is applied to an
             artificial gradient, to detect plain gradient descent and its learning rate.
+        opt_state: the present state of Adam or an optimiser like it, ``result.state.opt_state``. The report then says
+            at which rates its own kernel trains the conditions, with each parameter's gradient divided by the root of
+            its second moment (for the usual b1 = 0.9, b2 = 0.999 and eps = 1e-8).
         weights: the present weights, ``{name: lambda_name}``, for instance the last ones in ``result.history``; all 1
             if None. A condition with weight 0 is left out.
         before: an earlier diagnosis at the same points, to measure how far the kernel has moved since.
@@ -113,6 +119,7 @@ def diagnose(
         {name: n * len(points[name]) // len(few[name]) for name, n in K.sizes},
         rows if sampled else None,
         measure(apply, params, conditions, points, few, parts, held_out),
+        None if opt_state is None else preconditioned(apply, params, operators, points, present, opt_state),
     )
 
 

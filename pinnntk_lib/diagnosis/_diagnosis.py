@@ -9,7 +9,9 @@ import numpy as np
 
 from pinnntk_lib._deprecated import warn_of
 from pinnntk_lib.diagnosis._evidence import Evidence, rms
-from pinnntk_lib.diagnosis._findings import Finding, found_in
+from pinnntk_lib.diagnosis._finding import Finding
+from pinnntk_lib.diagnosis._findings import found_in
+from pinnntk_lib.diagnosis._preconditioned import Preconditioned
 from pinnntk_lib.diagnosis._report import html, report
 from pinnntk_lib.kernel import NTK
 
@@ -67,6 +69,8 @@ class Diagnosis:
         sizes: numbers of residuals at all points, ``{name: n_name}``.
         sample: indices of the points whose kernel is K, ``{name: (points,)}``; None if these are all points.
         evidence: measurements from which :attr:`findings` are drawn.
+        adam: the rates and the stability of Adam's own kernel (see :class:`Preconditioned`); None if the optimiser's
+            state was not given.
 
     Example:
         Two conditions, on the value and on five times the slope:
@@ -91,6 +95,7 @@ class Diagnosis:
     sizes: dict[str, int]
     sample: dict[str, np.ndarray] | None
     evidence: Evidence
+    adam: Preconditioned | None = None
 
     @cached_property
     def rates(self) -> dict[str, float]:
@@ -302,10 +307,11 @@ class Diagnosis:
         """Limits of what the numbers show, one sentence each."""
         said = ["The network is of finite width: the kernel is that of these parameters, and training moves it."]
         if self.gradient_descent is False:
+            hint = "; opt_state= shows Adam's own" if self.adam is None else ""
             said.append(
                 "The optimiser is not plain gradient descent: it trains with another kernel. The rates say what the "
                 "losses ask of the parameters, not what the optimiser makes of it, and the bound on the learning rate "
-                "is not its own."
+                f"is not its own{hint}."
             )
         said.append("With fresh points at each step, the rates are those of a typical batch, and noise is left out.")
         if self.sample is not None:

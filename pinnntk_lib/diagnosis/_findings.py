@@ -5,13 +5,11 @@ misleading: weights cannot help a network whose outputs are a thousand times too
 conventions: they tell apart the PINNs of known causes in tests/diagnosis, on which they were set.
 """
 
-from dataclasses import dataclass
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib.diagnosis._evidence import OUTPUTS, rms
+from pinnntk_lib.diagnosis._finding import Finding, count
 from pinnntk_lib.diagnosis._quantities import (
     MET,
     is_homogeneous,
@@ -25,6 +23,7 @@ from pinnntk_lib.diagnosis._quantities import (
     unused_leaves,
     varying,
 )
+from pinnntk_lib.diagnosis._remarks import adams_kernel, met_by_construction, moved, trained
 
 SCALE = 20.0  # factor between the solution's size and the outputs' from which the scale is a cause
 RESOLVED = 0.25  # largest fraction of the residuals' squares that a prediction of u may leave unexplained
@@ -38,30 +37,6 @@ WRONG = 0.15  # ... or half of a relative error above this,
 LEFT = 0.65  # ... or, of such an error, this fraction of the squared residuals
 LARGE = 100.0  # ratio of the rates from which an imbalance comes before slow modes
 SLOW = 1e4  # factor below the largest stable learning rate from which a learning rate is too small
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One thing that a diagnosis has found.
-
-    Attributes:
-        name: a short name: "learning rate", "unreachable condition", "trivial solution", "dead network", "stuck
-            parameter", "input scale", "output scale", "undetermined", "too few points", "slow modes", "imbalance" or
-            "precision" for causes of failure; "condition met by construction", "unused parameter", "trained", "zero
-            solution" or "kernel drift" for remarks.
-        is_cause: whether it explains why training fails; otherwise it is a remark.
-        text: what was found, with its numbers, in one or two sentences.
-        evidence: the numbers, by name.
-        remedy: what to try, a line of code; empty for remarks.
-        unknown: what the numbers cannot tell.
-    """
-
-    name: str
-    is_cause: bool
-    text: str
-    evidence: dict[str, Any]
-    remedy: str = ""
-    unknown: str = ""
 
 
 def found_in(diagnosis):
@@ -312,17 +287,6 @@ def precision(d):
         )
 
 
-def met_by_construction(d):
-    for name in d.evidence.still:
-        if d.residuals is None:
-            text = f"No parameter moves {name}: no weight will change that."
-        elif is_met(d, name):
-            text = f"No parameter moves {name}, and its residual is zero: the model meets it by construction."
-        else:
-            continue
-        yield Finding("condition met by construction", False, text, {"condition": name})
-
-
 def unused(d):
     reported = [finding.evidence["leaf"] for finding in stuck(d)]
     leaves = [leaf for leaf in unused_leaves(d) if leaf not in reported]
@@ -332,31 +296,10 @@ def unused(d):
         yield Finding("unused parameter", False, text, {"leaves": leaves})
 
 
-def trained(d):
-    if is_trained(d) and not is_zero(d):
-        yield Finding(
-            "trained",
-            False,
-            f"Trained: every residual is at most {MET:.0%} of its natural size, and the estimated error is "
-            f"{d.estimated_error:.1e}. If the solution is wrong, the conditions do not determine it, or the points "
-            "miss what matters.",
-            {"estimated error": d.estimated_error},
-        )
-
-
 def zero_solution(d):
     if is_homogeneous(d) and not any(trivial(d)):
         text = "u = 0 meets every condition. If another solution is wanted, add a condition that u = 0 breaks."
         yield Finding("zero solution", False, text, {"residuals of u = 0": d.evidence.of_zero})
-
-
-def moved(d):
-    if d.drift is not None:
-        moved = d.drift["K"]
-        close = "rates change" if moved < 1 else "an earlier kernel tells nothing"
-        holds = "the theory holds" if moved < 0.1 else close
-        text = f"The kernel has moved by {moved:.2g} of its norm since the earlier diagnosis: {holds}."
-        yield Finding("kernel drift", False, text, dict(d.drift))
 
 
 # in the order of the findings; and whether a rule also holds for a network that is trained
@@ -377,12 +320,6 @@ RULES = [
     (met_by_construction, True),
     (unused, True),
     (zero_solution, True),
+    (adams_kernel, True),
     (moved, True),
 ]
-
-
-def count(steps):
-    """Return a number of steps as text."""
-    if not np.isfinite(steps):
-        return "more than 1e12"
-    return f"{steps:,.0f}" if steps < 1e6 else f"{steps:.1e}"

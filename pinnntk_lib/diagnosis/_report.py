@@ -5,7 +5,7 @@ from html import escape
 import numpy as np
 
 from pinnntk_lib._text import aligned, html_list, html_table, wrapped
-from pinnntk_lib.diagnosis._findings import count
+from pinnntk_lib.diagnosis._finding import count
 
 
 def report(diagnosis):
