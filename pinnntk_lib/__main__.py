@@ -75,6 +75,7 @@ def run_experiment(options: argparse.Namespace) -> int:
 
 
 def compare_remedies(options: argparse.Namespace) -> int:
+    sys.path.insert(0, str(Path(options.file).parent))  # as Python does for a program, so that it finds its own modules
     try:
         defined = runpy.run_path(options.file)
     except OSError as error:

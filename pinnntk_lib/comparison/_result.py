@@ -109,7 +109,8 @@ class Comparison:
         if self.best == AS_IT_IS or after > HELPS * before:
             return f"Nothing that was tried helps in {self.seconds:g} s: the {measure} is {before:.2g} as it is."
         times = f", {before / after:,.0f} times smaller than as it is" if np.isfinite(before) else ""
-        return f"{self.best.capitalize()} helps most: after {self.seconds:g} s the {measure} is {after:.2g}{times}."
+        name = self.best[0].upper() + self.best[1:]
+        return f"{name} helps most: after {self.seconds:g} s the {measure} is {after:.2g}{times}."
 
     @property
     def limits(self) -> list[str]:

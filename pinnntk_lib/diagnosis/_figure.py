@@ -5,6 +5,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from pinnntk_lib import plotting
+from pinnntk_lib._text import wrapped
 
 
 def figure(diagnosis):
@@ -27,4 +28,11 @@ def figure(diagnosis):
                 right.annotate(name, place, (0, 7 + 11 * i), textcoords="offset points", ha="center")
         right.set(title="average convergence rates", xscale="log", ylim=(-1.5, 0.8))
         right.set_yticks([0, -1], ["now", "Algorithm 1"])
+        causes = [finding for finding in diagnosis.findings if finding.is_cause]
+        caption = causes[0].text if causes else "No cause of failure was found."
+        caption = (
+            "Left: the rates of each condition's modes; a long tail is slow. Right: their averages, now and with "
+            f"Algorithm 1's weights; what is far to the left lags. {caption}"
+        )
+        drawn.text(0.5, -0.02, "\n".join(wrapped(caption)), ha="center", va="top", fontsize="small")
     return drawn

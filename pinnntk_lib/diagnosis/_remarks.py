@@ -3,7 +3,7 @@
 import numpy as np
 
 from pinnntk_lib.diagnosis._finding import Finding
-from pinnntk_lib.diagnosis._quantities import MET, is_met, is_trained, is_zero
+from pinnntk_lib.diagnosis._quantities import MET, is_homogeneous, is_met, is_trained
 
 
 def met_by_construction(d):
@@ -18,7 +18,7 @@ def met_by_construction(d):
 
 
 def trained(d):
-    if is_trained(d) and not is_zero(d):
+    if is_trained(d) and not is_homogeneous(d):
         yield Finding(
             "trained",
             False,

@@ -75,7 +75,7 @@ def _table(diagnosis):
 
 def _all_well(diagnosis):
     rates = [rate for name, rate in diagnosis.rates.items() if name not in diagnosis.evidence.still]
-    if diagnosis.lagging or not rates:
+    if diagnosis.lagging or len(rates) < 2:
         return "No cause of failure was found."
     ratio = max(rates) / min(rates)
     return f"Balanced: the average convergence rates are within a factor of {ratio:.2g}."

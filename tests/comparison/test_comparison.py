@@ -134,6 +134,19 @@ def test_residuals_are_fractions_of_natural_sizes_at_held_out_points(poisson):
             assert trial.residuals[name][-1] == pytest.approx(float(expected), rel=1e-10)
 
 
+def test_names_keep_their_capitals():
+    trial = object.__new__(pn.comparison.Trial)
+    object.__setattr__(trial, "errors", np.array([0.1]))
+    object.__setattr__(trial, "diverged", None)
+    worse = object.__new__(pn.comparison.Trial)
+    object.__setattr__(worse, "errors", np.array([1.0]))
+    object.__setattr__(worse, "diverged", None)
+    found = pn.Comparison({"as it is": worse, "NTK weights": trial}, None, (), 3.0)
+    assert (
+        found.verdict == "NTK weights helps most: after 3 s the relative error is 0.1, 10 times smaller than as it is."
+    )
+
+
 def test_own_trials_join_the_others(poisson):
     model, params, problem, points = poisson
     trials = {"L-BFGS": {"optimizer": optax.lbfgs()}, "sine": {"apply": pn.MLP(12, activation="sin").apply}}
@@ -227,7 +240,11 @@ apply, params = model.apply, model.init(jax.random.key(0))
 
 def test_the_command_diagnoses_and_compares(tmp_path, capsys):
     file = tmp_path / "mine.py"
-    file.write_text(PINN + 'trials = {"fixed": {"weights": {"u": 100.0, "r": 1.0}}}\n')
+    (tmp_path / "beside.py").write_text("WIDTH = 10")
+    file.write_text(
+        PINN.replace("width=10", "width=WIDTH") + 'trials = {"fixed": {"weights": {"u": 100.0, "r": 1.0}}}\n'
+    )
+    file.write_text("from beside import WIDTH\n" + file.read_text())
     picture = tmp_path / "trials.svg"
     assert main(["compare", str(file), "--seconds", "0.3", "--figure", str(picture)]) == 0
     printed = capsys.readouterr().out

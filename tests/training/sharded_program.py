@@ -26,12 +26,19 @@ MESH = jax.sharding.Mesh(DEVICES.reshape(2, 4), ("hosts", "devices"))
 PROBLEM, MODEL = pn.problems.Poisson1D(a=2), pn.MLP(12, shift=0.5, scale=0.3)
 SIZES = {"u": 6, "r": 23}  # neither can be divided by the number of devices
 PARAMS, POINTS = MODEL.init(jax.random.key(0)), PROBLEM.points(SIZES, jax.random.key(1))
+OF_DATA = pn.Problem(
+    {
+        "u": PROBLEM.conditions["u"],
+        "r": pn.Condition(lambda u, p: pn.dd(u, 0)(p.x), lambda p: p.f, PROBLEM.conditions["r"].sampler),
+    },
+    *((0.0,), (1.0,)),
+)
 FRESH, ADAM = pn.RandomPoints(PROBLEM, SIZES), optax.adam(1e-3)
 
 
-def run(points, optimizer, weights=None, steps=20, **options):
+def run(points, optimizer, weights=None, steps=20, problem=PROBLEM, **options):
     key = jax.random.key(2)
-    setting = MODEL.apply, PARAMS, PROBLEM, points, optimizer, steps, weights
+    setting = MODEL.apply, PARAMS, problem, points, optimizer, steps, weights
     return pn.train(*setting, key=key, log_every=10, progress=False, **options)
 
 
@@ -41,9 +48,9 @@ def difference(a, b):
     return max(np.abs(x / np.where(y == 0, 1, y) - (y != 0)).max() for x, y in pairs)
 
 
-def check(points, optimizer, weights=None, tolerance=1e-12, steps=20):
-    result = run(points, optimizer, weights, steps, mesh=MESH)
-    found = difference(result, run(points, optimizer, weights, steps))
+def check(points, optimizer, weights=None, tolerance=1e-12, steps=20, problem=PROBLEM):
+    result = run(points, optimizer, weights, steps, problem, mesh=MESH)
+    found = difference(result, run(points, optimizer, weights, steps, problem))
     assert found < tolerance, found
     for leaf in jax.tree.leaves(result.state):
         assert leaf.sharding.is_fully_replicated
@@ -89,4 +96,10 @@ if not DISTRIBUTED:  # each takes ten seconds to compile
     check(FRESH, ADAM, pn.NTKWeights(every=7))
     check(pn.Minibatches(POINTS, 5), ADAM, pn.GradientNormWeights(every=7))
     check(POINTS, optax.lbfgs(), tolerance=1e-8)  # its line search divides differences of losses
+    each = {"u": 1.0, "r": np.linspace(0, 2, 23)}  # weights per point
+    check(POINTS, ADAM, each)
+    many = PROBLEM.points({"u": 22, "r": 131})
+    check(many, pn.kernel_gradient_descent(), {"u": 1.0, "r": np.linspace(0, 2, 131)}, steps=4, tolerance=1e-8)
+    with_data = {"u": POINTS["u"], "r": pn.Points(POINTS["r"], f=np.ones(23))}
+    check(with_data, ADAM, problem=OF_DATA)
 print("sharded training agrees")
