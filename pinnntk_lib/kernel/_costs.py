@@ -30,7 +30,8 @@ class Costs(NamedTuple):
 
 
 # Measured on two cores of an Intel Xeon (AVX-512), JAX 0.10, float64; and on an NVIDIA H200, JAX 0.11, float32
-# (book/data/gpu.json), where each step of the loop over pairs of channels is a launch. The GPU's last three are guesses.
+# (book/data/gpu.json), where each step of the loop over pairs of channels is a launch. The last three of the GPU's are
+# guesses.
 COSTS = {
     "cpu": Costs(accumulate=30.0, assemble=1.5, write=50.0, working_set=2**22, tile=512, direct=512),
     "gpu": Costs(accumulate=2500.0, assemble=1.0, write=180.0, working_set=2**28, tile=4096, direct=512),
