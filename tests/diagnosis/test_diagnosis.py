@@ -217,7 +217,7 @@ def test_the_figure(poisson):
     ("arguments", "named"),
     [
         ({"weights": {"u": 1.0}}, "weights"),
-        ({"weights": {"u": 0.0, "r": 1.0}}, r"weights\['u'\]"),
+        ({"weights": {"u": -1.0, "r": 1.0}}, r"weights\['u'\]"),
         ({"weights": pn.NTKWeights()}, "weights"),
         ({"optimizer": -1.0}, "optimizer"),
         ({"before": "yesterday"}, "before"),
