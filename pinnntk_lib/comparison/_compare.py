@@ -130,7 +130,7 @@ def _take_turns(runs, seconds, progress):
                     run.go_on(until, is_last=until == seconds)
                     bar.n = round(sum(min(run.spent, seconds) for run in runs.values()), 1)
                     if run.interrupted:
-                        return True
+                        raise KeyboardInterrupt
         except KeyboardInterrupt:
             if not all(run.result for run in runs.values()):
                 raise

@@ -1,5 +1,6 @@
 """Trials of remedies, and the evidence of kernels."""
 
+import dataclasses
 import importlib
 import signal
 import sys
@@ -200,6 +201,19 @@ def test_ctrl_c_returns_what_there_is(poisson):
     assert "Ctrl-C ended the comparison early." in str(found)
     spent = [trial.seconds[-1] for trial in found.trials.values()]
     assert 0 < max(spent) < 3 * min(spent)
+
+
+def test_ctrl_c_before_each_trial_has_begun_is_passed_on(poisson, monkeypatch):
+    compare_module = importlib.import_module("pinnntk_lib.comparison._compare")
+    train = compare_module.train
+
+    def interrupted(*arguments, **options):
+        return dataclasses.replace(train(*arguments, **options), interrupted=True)
+
+    monkeypatch.setattr(compare_module, "train", interrupted)
+    model, params, problem, points = poisson
+    with pytest.raises(KeyboardInterrupt):
+        compare(model.apply, params, problem, points)
 
 
 @pytest.mark.parametrize(

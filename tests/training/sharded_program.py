@@ -99,7 +99,7 @@ if not DISTRIBUTED:  # each takes ten seconds to compile
     each = {"u": 1.0, "r": np.linspace(0, 2, 23)}  # weights per point
     check(POINTS, ADAM, each)
     many = PROBLEM.points({"u": 22, "r": 131})
-    check(many, pn.kernel_gradient_descent(), {"u": 1.0, "r": np.linspace(0, 2, 131)}, steps=4, tolerance=1e-8)
+    check(many, pn.kernel_gradient_descent(), {"u": 1.0, "r": np.linspace(0, 2, 131)}, steps=1)
     with_data = {"u": POINTS["u"], "r": pn.Points(POINTS["r"], f=np.ones(23))}
     check(with_data, ADAM, problem=OF_DATA)
 print("sharded training agrees")
