@@ -88,7 +88,7 @@ def fourier_bandwidth(
         bandwidths: the candidates; if None, 1/4, 1/2, 1, ..., 64, divided by the largest side of the domain.
 
     Raises:
-        ValueError, TypeError: as for :func:`pinnntk_lib.models.fourier_features` and :func:`log_evidence`; or if a
+        ValueError, TypeError: as for :func:`~pinnntk_lib.models.fourier_features` and :func:`log_evidence`; or if a
             bandwidth is not a positive number, or there is none.
 
     Example:

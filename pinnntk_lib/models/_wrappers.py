@@ -144,7 +144,7 @@ def fourier_features(apply: Apply, frequencies: ArrayLike) -> Apply:
     """Return the model ``(params, x) -> apply(params, [cos(B x), sin(B x)])``, with B the frequencies.
 
     Random frequencies let a network learn fast what varies fast: they make the kernel's modes of those frequencies its
-    fast ones. Draw them as ``bandwidth * jax.random.normal(key, (m, d))``; :func:`pinnntk_lib.fourier_bandwidth`
+    fast ones. Draw them as ``bandwidth * jax.random.normal(key, (m, d))``; :func:`~pinnntk_lib.fourier_bandwidth`
     chooses the bandwidth.
 
     Args:
