@@ -1,7 +1,7 @@
 """Points that carry data, such as measured values or normals, beside their coordinates.
 
-Inside the library, points are plain arrays: :func:`packed` puts the data into further columns of them, and wraps each
-operator in one that takes such a row apart. The model, and derivatives, only ever see the coordinates.
+Inside the library, points are plain arrays: a :class:`Packing` puts the data into further columns of them, and wraps
+each operator in one that takes such a row apart. The model, and derivatives, only ever see the coordinates.
 """
 
 from collections.abc import Callable, Mapping

@@ -136,9 +136,8 @@ def _product(apply, params, conditions, points, memory):
             gradient = jax.tree.map(jnp.add, gradient, _pulled_back(graph, leaves, x, part))
         result = jnp.concatenate([_pushed_forward(graph, leaves, x, gradient) for graph, x in chunks])
         if not (isinstance(result, jax.core.Tracer) or jnp.isfinite(result).all()):
-            ntk_diagonal(
-                apply, params, dict(setting[1]), points
-            )  # raises an error that names the condition and the point
+            # raises an error that names the condition and the point
+            ntk_diagonal(apply, params, dict(setting[1]), points)
         return result
 
     return product, int(ends[-1]), jnp.result_type(*leaves)
