@@ -1,8 +1,8 @@
-"""The problems of ``damping.py`` and ``optimisers.py``, with networks, points, weights and least-squares problems."""
+"""The problems of ``damping.py`` and ``optimisers.py``, with networks, points and least-squares problems."""
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
@@ -25,7 +25,6 @@ class Case:
         init: ``key -> params``.
         points: ``key -> {condition: (n, d) array}``, called at each step; fixed points ignore the key.
         test: points (m, d) at which the error is measured.
-        weights: ``{condition: weight of its mean squared residual}``; 1 where a condition is left out.
     """
 
     problem: pn.Problem
@@ -33,7 +32,6 @@ class Case:
     init: Callable
     points: Callable[[jax.Array], dict[str, jax.Array]]
     test: jax.Array
-    weights: dict[str, float] = field(default_factory=dict)
 
     @property
     def fresh(self) -> bool:
@@ -128,20 +126,36 @@ def on_cube(d: int, width: int, sizes: dict[str, int], fresh: bool) -> Case:
     return Case(problem, model.apply, model.init, points, jax.random.uniform(jax.random.key(9), (4000, d)))
 
 
-def periodic(problem: pn.Problem, width: int, depth: int, u: int, r: int) -> Case:
-    """Return a case on (t, x), with fresh points, whose network has period 2 in x.
+def on_fresh_points(problem: pn.Problem, width: int, depth: int, sizes: dict[str, int], crowding: float) -> Case:
+    """Return a case on (t, x) with fresh points that crowd around x = 0, where the solution is steep.
 
-    The network's inputs are t, cos pi x and sin pi x. The residual's weight is 1e-2. Of the conditions only the values
-    ``"u"`` and the residual ``"r"`` are kept.
+    Inside, x is moved to ``sign(x) |x|^crowding``.
     """
-    problem = replace(problem, conditions={name: problem.conditions[name] for name in ("u", "r")})
+
+    def crowded(n, key):
+        points = inside.sampler(n, key)
+        x = points[:, 1]
+        return points.at[:, 1].set(jnp.sign(x) * jnp.abs(x) ** crowding)
+
+    inside = problem.conditions["r"]
+    model = pn.MLP(width, depth, 2, **pn.normalization(problem.points(sizes)["r"]))
+    problem = replace(problem, conditions=problem.conditions | {"r": replace(inside, sampler=crowded)})
+    return Case(problem, model.apply, model.init, pn.RandomPoints(problem, sizes), problem.grid(60))
+
+
+def on_circle(problem: pn.Problem, width: int, depth: int, sizes: dict[str, int]) -> Case:
+    """Return a case on (t, x) with fresh points, whose network has period 2 in x.
+
+    The network's inputs are t, cos pi x and sin pi x. Only the conditions in ``sizes`` are kept.
+    """
+    problem = replace(problem, conditions={name: problem.conditions[name] for name in sizes})
     model = pn.MLP(width, depth, 3, shift=(0.5, 0, 0), scale=(0.3, 0.7, 0.7))
 
     def apply(params, x):
         angle = math.pi * x[1]
         return model.apply(params, jnp.stack([x[0], jnp.cos(angle), jnp.sin(angle)]))
 
-    return Case(problem, apply, model.init, pn.RandomPoints(problem, {"u": u, "r": r}), problem.grid(60), {"r": 1e-2})
+    return Case(problem, apply, model.init, pn.RandomPoints(problem, sizes), problem.grid(60))
 
 
 def oscillator() -> Case:
@@ -157,10 +171,9 @@ PROBLEMS: dict[str, Callable[[], Case]] = {
     "poisson-5d": lambda: on_cube(5, 64, {"u": 200, "r": 800}, fresh=True),
     "poisson-10d": lambda: on_cube(10, 64, {"u": 200, "r": 800}, fresh=True),
     "wave": lambda: on_fixed_points(pn.problems.Wave1D(), 50, 3, {"u": 200, "ut": 100, "r": 600}, 60),
-    "burgers": lambda: periodic(pn.problems.Burgers1D(), 20, 4, u=1024, r=4096),
-    "burgers-0.01": lambda: periodic(pn.problems.Burgers1D(0.01), 20, 4, u=1024, r=4096),
-    "burgers-small": lambda: periodic(pn.problems.Burgers1D(), 20, 3, u=512, r=2048),
-    "allen-cahn": lambda: periodic(pn.problems.AllenCahn1D(), 30, 3, u=512, r=4096),
+    "burgers": lambda: on_fresh_points(pn.problems.Burgers1D(), 30, 3, {"u": 150, "r": 1000}, 3),
+    "burgers-0.01": lambda: on_fresh_points(pn.problems.Burgers1D(0.01), 30, 3, {"u": 150, "r": 1000}, 2),
+    "allen-cahn": lambda: on_circle(pn.problems.AllenCahn1D(), 40, 3, {"u": 200, "r": 1500}),
     "helmholtz": lambda: on_fixed_points(pn.problems.Helmholtz2D(), 50, 3, {"u": 200, "r": 1000}, 60),
     "klein-gordon": lambda: on_fixed_points(pn.problems.KleinGordon1D(), 50, 2, {"u": 90, "ut": 60, "r": 500}, 60),
     "advection": lambda: on_fixed_points(pn.problems.Advection1D(), 50, 2, {"u": 100, "b": 100, "r": 700}, 60),
@@ -213,13 +226,13 @@ def least_squares(case: Case, in_residual_space: bool | None = None) -> Callable
     """Return ``(params, points) -> System`` for a case.
 
     Args:
-        case: the problem, its network and the weights.
+        case: the problem and its network; the conditions have equal weights.
         in_residual_space: whether to solve with the kernel or with ``J^T J``; None chooses the smaller matrix.
     """
     conditions, operators = case.problem.conditions, case.problem.operators
     key = jax.random.key(0)
     params, points = jax.eval_shape(case.init, key), jax.eval_shape(case.points, key)
-    roots = {name: math.sqrt(case.weights.get(name, 1.0) / len(points[name])) for name in conditions}
+    roots = {name: 1 / math.sqrt(len(points[name])) for name in conditions}
     x = points["r"]
     point = jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
     graphs = residual_graphs({name: residual_of(case.apply, L) for name, L in operators.items()}, params, point)

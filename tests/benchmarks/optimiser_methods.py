@@ -133,7 +133,7 @@ def by_train(
         optimizer: the optimiser.
         stride: number of steps between two calls of the clock.
         fresh: whether to draw points anew in each step where the problem does; otherwise they are kept.
-        weights: as for ``pn.train``; by default, those of the problem.
+        weights: as for ``pn.train``; a mapping may leave conditions out, whose weights are then 1.
         adaptive: whether to draw more points where the residuals are large.
         options: further arguments of ``pn.train``.
     """
@@ -147,11 +147,13 @@ def by_train(
         points = case.points if fresh and case.fresh else kept_points(case, seed)
         if adaptive and case.fresh:
             points = pn.ResidualPoints(case.points.problem, dict(case.points.n))
-        own = {name: case.weights.get(name, 1.0) for name in case.problem.conditions}
+        chosen = weights
+        if isinstance(weights, dict):
+            chosen = dict.fromkeys(case.problem.conditions, 1.0) | weights
         setting = case.apply, case.init(jax.random.key(seed)), case.problem, points, optimizer
         common = {"log_every": stride, "measure": measure, "test_points": case.test[:2], "progress": False}
         steps = 10**9 if clock else stride
-        pn.train(*setting, steps, weights or own, key=jax.random.key(seed + 100), **common, **options)
+        pn.train(*setting, steps, chosen, key=jax.random.key(seed + 100), **common, **options)
 
     return method
 
@@ -204,17 +206,12 @@ def kept_points(case: Case, seed: int) -> dict[str, jax.Array]:
 
 
 def residuals_at_a_point(case: Case) -> dict[str, Callable]:
-    """Return ``{name: (params, x) -> weighted residual}``."""
+    """Return ``{name: (params, x) -> residual}``."""
 
-    def of(name, condition):
-        root = math.sqrt(case.weights.get(name, 1.0))
+    def at(condition, params, x):
+        return condition.residual(partial(case.apply, params), x)
 
-        def at(params, x):
-            return root * condition.residual(partial(case.apply, params), x)
-
-        return at
-
-    return {name: of(name, condition) for name, condition in case.problem.conditions.items()}
+    return {name: partial(at, condition) for name, condition in case.problem.conditions.items()}
 
 
 def ssbroyden(residuals, points, params):
@@ -257,7 +254,7 @@ OPTIMISERS: dict[str, dict[str, Callable]] = {
 ADAM_FIRST = pn.join_optimizers([optax.adam(1e-3), pn.kernel_gradient_descent()], [1000])
 SETTINGS: dict[str, dict[str, Callable]] = {
     "as it is": {"": by_train(pn.kernel_gradient_descent())},
-    "equal weights": {"": by_train(pn.kernel_gradient_descent(), weights=pn.Fixed())},
+    "r's weight 1e-2": {"": by_train(pn.kernel_gradient_descent(), weights={"r": 1e-2})},
     "Algorithm 1": {"": by_train(pn.kernel_gradient_descent(), weights=pn.NTKWeights(10))},
     "residual-based points": {"": by_train(pn.kernel_gradient_descent(), adaptive=True)},
     "Adam first": {"": by_train(ADAM_FIRST, 10)},
