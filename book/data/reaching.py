@@ -1,7 +1,7 @@
 """Shared by the scripts beside this file: training that is timed, without compilation and the measurement of errors."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Sequence
 
 import jax
 
@@ -11,67 +11,54 @@ import pinnntk_lib as pn
 OPTIMIZER = pn.kernel_gradient_descent()
 
 
-def relative_error(apply, problem, side):
-    """Return the compiled function ``params -> relative L2 error`` on a grid of ``side`` points per side."""
-    x = problem.grid(side)
-    exact = problem.exact(x)
-
-    @jax.jit
-    def error(params):
-        u = jax.vmap(lambda y: apply(params, y))(x)
-        return pn.relative_l2_error(u, exact)
-
-    return error
-
-
 class Stopped(Exception):
     """Ends a training run from within its measurement."""
 
 
-def timed(
+def reach(
+    aim: float,
+    stages: Sequence[tuple],
+    stride: int,
     apply,
     params,
     problem,
-    points,
-    optimizer,
-    weights=None,
-    *,
-    stride: int,
-    stop: Callable,
-    side: int = 100,
     key=None,
-):
-    """Train in one call, and measure time and error every ``stride`` steps until ``stop(step, seconds, error)``.
+) -> dict[str, list]:
+    """Train by ``pn.kernel_gradient_descent`` until the relative error is below ``aim``, or all steps are taken.
 
-    The time is that of training alone, without compilation and the measurement of errors.
+    Args:
+        aim: the relative L2 error to reach, on a grid of 100 points per side.
+        stages: pairs ``(points, steps)``, taken one after the other.
+        stride: number of steps between two measurements.
+        apply, params, problem, key: as for ``pn.train``.
 
     Returns:
-        ``{"step": [...], "seconds": [...], "error": [...]}``, with a row every ``stride`` steps.
-
-    Raises:
-        pinnntk_lib.DivergenceError: if training diverges; its ``rows`` are those before.
+        ``{"step": [...], "seconds": [...], "error": [...]}``, with a row every ``stride`` steps. The time is that of
+        training alone, without compilation and the measurement of errors.
     """
-    error = relative_error(apply, problem, side)
-    rows = {"step": [], "seconds": [], "error": []}
-    # the first measurement comes before the first step
-    spent, started = 0.0, None
+    error = error_of(apply, problem)
+    rows: dict[str, list] = {"step": [], "seconds": [], "error": []}
+    spent, started, last = 0.0, None, params
 
     def measure(params):
-        nonlocal spent, started
+        nonlocal spent, started, last
         jax.block_until_ready(params)
-        if started is not None:
+        if (
+            started is not None
+        ):  # the first measurement of a stage comes before its first step
             spent += time.perf_counter() - started
+            last = params
             step = stride * (len(rows["step"]) + 1)
             row = step, round(spent, 3), float(error(params))
             for name, value in zip(rows, row):
                 rows[name].append(value)
-            if stop(*row):
+            if row[2] < aim:
                 raise Stopped
         started = time.perf_counter()
         return {}
 
-    def run(steps, measure=None):
-        setting = apply, params, problem, points, optimizer, steps, weights
+    def run(points, steps, measure=None):
+        setting = apply, last, problem, points, OPTIMIZER, steps
         pn.train(
             *setting,
             key=key,
@@ -82,36 +69,25 @@ def timed(
             progress=False,
         )
 
-    run(stride)  # compiles everything
     error(params)
     try:
-        run(10**9, measure)
+        for points, steps in stages:
+            started = None
+            run(points, stride)  # compiles everything
+            run(points, steps, measure)
     except Stopped:
-        return rows
-    except pn.DivergenceError as divergence:
-        divergence.rows = rows
-        raise
+        pass
+    return rows
 
 
-def reach(aim, most, stride, apply, params, problem, points, key=None):
-    """Train by ``pn.kernel_gradient_descent`` until the relative error is below ``aim``, or for ``most`` steps.
+def error_of(apply, problem):
+    """Return the compiled function ``params -> relative L2 error`` on a grid of 100 points per side."""
+    x = problem.grid(100)
+    exact = problem.exact(x)
 
-    Args:
-        aim: the relative L2 error to reach, on a grid of 100 points per side.
-        most: maximum number of steps.
-        stride: number of steps between two measurements.
-        apply, params, problem, points, key: as for ``pn.train``.
+    @jax.jit
+    def error(params):
+        u = jax.vmap(lambda y: apply(params, y))(x)
+        return pn.relative_l2_error(u, exact)
 
-    Returns:
-        the rows of :func:`timed`.
-    """
-    return timed(
-        apply,
-        params,
-        problem,
-        points,
-        OPTIMIZER,
-        stride=stride,
-        key=key,
-        stop=lambda step, _, error: error < aim or step >= most,
-    )
+    return error

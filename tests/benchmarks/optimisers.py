@@ -53,7 +53,7 @@ SECONDS = {  # of each run
     "wave": 30,
     "burgers": 40,
     "burgers-0.01": 20,
-    "allen-cahn": 60,
+    "allen-cahn": 50,
     "helmholtz": 25,
     "klein-gordon": 10,
     "advection": 20,
