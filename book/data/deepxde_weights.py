@@ -3,7 +3,7 @@
     pip install deepxde
     python book/data/deepxde_weights.py
 
-writes ``deepxde-weights.json`` beside this file. The problem is that of chapter 11, the Helmholtz equation with one
+writes ``deepxde-weights.json`` beside this file. The problem is that of chapter 13, the Helmholtz equation with one
 wave by four. DeepXDE compiles the weights into its training step, so each change of weights needs a ``compile``, which
 also resets Adam's moments. Both runs do this.
 """

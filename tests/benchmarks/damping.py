@@ -26,6 +26,7 @@ With the rules "level", it is not the loss that a step must reduce, but the squa
 | full-2 | gain >= 0.1 | 2 | 1 |
 | level | gain >= 1 - 0.9 t, as in the library for fixed points if n <= P | 2 | 1, 1/2, 1/4 |
 | level-1 | the same | 1 | 1, 1/2, 1/4 |
+| level-bold | gain >= 0.5 - 0.4 t | 2 | 1, 1/4, 1/16 |
 | curve | gain >= 1 - 0.9 t, as in the library otherwise | 2 | 1, 1/2, 1/4 |
 | curve-even | as curve | 2 | 1, 1/2, 1/4 |
 | curve-low | gain >= 0.1 | 2 | 1, 1/2, 1/4 |
@@ -188,6 +189,7 @@ RULES = {
     "full-2": partial(search, order=2),
     "level": partial(search, order=2, lengths=SHORT, natural=True),
     "level-1": partial(search, lengths=SHORT, natural=True),
+    "level-bold": partial(search, order=2, lengths=(1.0, 0.25, 0.0625), shortfall=0.4, natural=True),
     "curve": partial(search, order=2, lengths=SHORT),
     "curve-even": partial(search, order=2, lengths=SHORT, growth=1.0),
     "curve-low": partial(search, order=2, lengths=SHORT, shortfall=0.0),

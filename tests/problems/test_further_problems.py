@@ -126,7 +126,7 @@ def test_an_unknown_coefficient_is_found():
 
 @pytest.mark.slow
 def test_the_kernel_as_the_optimiser_solves_a_nonlinear_equation():
-    """Kernel gradient descent solves Klein–Gordon. (The recorded runs cover heat, and chapter 11 advection.)"""
+    """Kernel gradient descent solves Klein–Gordon. (The recorded runs cover heat, and chapter 13 advection.)"""
     problem = problems.KleinGordon1D()
     points = problem.points({"u": 90, "ut": 60, "r": 500})
     result = trained(problem, *network(problem, 50, 2, points), points, 150)
