@@ -150,11 +150,7 @@ def on_circle(problem: pn.Problem, width: int, depth: int, sizes: dict[str, int]
     """
     problem = replace(problem, conditions={name: problem.conditions[name] for name in sizes})
     model = pn.MLP(width, depth, 3, shift=(0.5, 0, 0), scale=(0.3, 0.7, 0.7))
-
-    def apply(params, x):
-        angle = math.pi * x[1]
-        return model.apply(params, jnp.stack([x[0], jnp.cos(angle), jnp.sin(angle)]))
-
+    apply = pn.models.periodic_inputs(model.apply, (None, 2.0))
     return Case(problem, apply, model.init, pn.RandomPoints(problem, sizes), problem.grid(60))
 
 

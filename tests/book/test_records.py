@@ -73,7 +73,10 @@ def test_the_first_steps_come_out_again(file, single_precision):
     np.testing.assert_allclose(history["error"], contents["error"][:3], rtol=TOLERANCE)
 
 
-def test_every_further_problem_was_trained_to_its_error():
+MISSED = {("Burgers, 0.01", 1e-8)}  # aims that no seed reached, as chapter 10 says
+
+
+def test_every_further_problem_was_trained_to_its_errors():
     record = json.loads((DATA / "problems.json").read_text())["problems"]
     settings = record_of_problems.SETTINGS
     functions = [name for name in pn.problems.__all__ if inspect.isfunction(getattr(pn.problems, name))]
@@ -85,8 +88,9 @@ def test_every_further_problem_was_trained_to_its_error():
         present = json.loads(json.dumps(settings[name]._asdict()))
         assert {part: found[part] for part in present} == present
         assert len(found["runs"]) == record_of_problems.SEEDS
-        for run in found["runs"]:
-            assert min(run["error"]) < settings[name].aims[0][0]
+        for aim, _ in settings[name].aims:
+            reached = [min(run["error"]) < aim for run in found["runs"]]
+            assert not any(reached) if (name, aim) in MISSED else all(reached), (name, aim)
 
 
 def test_the_fastest_of_them_is_again():
