@@ -51,6 +51,14 @@ def check_no_class(name: str, value: Any, expected: str) -> None:
         raise TypeError(f"{name}: expected {expected}, got the class {value.__name__} instead of an instance")
 
 
+def check_optimizer(name: str, value: Any) -> None:
+    """Check that a value is an optax gradient transformation."""
+    expected = "an optax gradient transformation"
+    check_no_class(name, value, expected)
+    if not (hasattr(value, "init") and hasattr(value, "update")):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+
+
 def check_params(params: Params) -> None:
     """Check that every leaf is a floating-point array and, outside ``jit``, that its values are finite."""
     leaves = jax.tree_util.tree_leaves_with_path(params)

@@ -10,10 +10,14 @@ from jax.sharding import PartitionSpec as P
 Tree = TypeVar("Tree")
 
 
-def check_mesh(mesh: Any) -> None:
-    """Check that ``mesh`` is None or a mesh of devices."""
+def as_mesh(mesh: Any) -> Mesh | None:
+    """Check that ``mesh`` is None or a mesh of devices; return it with axes along which JAX divides arrays by itself.
+
+    ``jax.make_mesh`` makes axes that would ask for every operation's sharding, in the reader's own model too.
+    """
     if not isinstance(mesh, Mesh | None):
         raise TypeError(f"mesh: expected a jax.sharding.Mesh or None, got {mesh!r}")
+    return None if mesh is None else Mesh(mesh.devices, mesh.axis_names)
 
 
 def replicated(tree: Tree, mesh: Mesh | None) -> Tree:

@@ -109,6 +109,13 @@ def coordinates(points: Any) -> Any:
     return points.x if isinstance(points, Points) else points
 
 
+def spread(points: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean and standard deviation (d,) of all conditions' coordinates; a deviation of 0 counts as 1."""
+    x = np.concatenate([np.asarray(coordinates(of_one), np.float64) for of_one in points.values()])
+    scale = x.std(axis=0)
+    return x.mean(axis=0), np.where(scale == 0, 1.0, scale)
+
+
 def joined(parts: list) -> Any:
     """Return sets of points as one."""
     if not any(isinstance(part, Points) for part in parts):

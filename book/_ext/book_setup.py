@@ -1,9 +1,7 @@
 """Steps of the book's build that Jupyter Book lacks."""
 
 import ast
-import io
 import re
-import tokenize
 import tomllib
 from collections.abc import Iterable
 from functools import cache
@@ -28,21 +26,13 @@ def versions(root: Path) -> list[str]:
 
 @cache
 def code_of(text: str) -> str:
-    """Return Python code without docstrings, comments and empty lines, which change no output."""
-    lines = text.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
+    """Return Python code without what changes no output: docstrings, comments, empty lines and line breaks."""
+    tree = ast.parse(text)
     with_docstring = ast.Module | ast.ClassDef | ast.FunctionDef
-    for node in ast.walk(ast.parse(text)):
+    for node in ast.walk(tree):
         if isinstance(node, with_docstring) and ast.get_docstring(node):
-            docstring = node.body[0]
-            span = range(docstring.lineno - 1, docstring.end_lineno)
-            lines = [
-                "" if i in span else line for i, line in enumerate(lines)
-            ]
-    return "\n".join(line.rstrip() for line in lines if line.strip())
+            node.body = node.body[1:] or [ast.Pass()]
+    return ast.unparse(tree)
 
 
 def digest(root: Path, records: Iterable[str]) -> str:

@@ -6,12 +6,11 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from pinnntk_lib._points import coordinates
+from pinnntk_lib._points import coordinates, spread
 from pinnntk_lib._types import Apply
-from pinnntk_lib.diagnosis import Diagnosis, Finding, diagnose
+from pinnntk_lib.diagnosis import Diagnosis, Finding, diagnose, safe_rate
 from pinnntk_lib.models import normalized_inputs, scaled_output
 from pinnntk_lib.problems import Minibatches, Problem, RandomPoints
 from pinnntk_lib.training import NTKWeights, kernel_gradient_descent
@@ -68,8 +67,8 @@ def remedies(
 
 
 def _descending(setting, bound):
-    """Return the setting with gradient descent well below the largest stable learning rate, since the kernel moves."""
-    rate = float(f"{0.1 * bound:.1g}")
+    """Return the setting with gradient descent, at a safe learning rate below the largest stable one."""
+    rate = safe_rate(bound)
     return setting.but(f"optimizer=optax.sgd({rate:g})", optimizer=optax.sgd(rate))
 
 
@@ -89,10 +88,7 @@ def _wrapped(setting, problem, points, diagnosis):
 
 
 def _normalized(setting, points):
-    x = np.concatenate([np.asarray(coordinates(values), np.float64) for values in points.values()])
-    shift, scale = x.mean(axis=0), x.std(axis=0)
-    scale[scale == 0] = 1.0
-    shift, scale = (tuple(float(f"{value:.3g}") for value in values) for values in (shift, scale))
+    shift, scale = (tuple(float(f"{value:.3g}") for value in values) for values in spread(points))
     line = f"apply = pn.models.normalized_inputs(apply, {shift}, {scale})"
     return setting.but(line, apply=normalized_inputs(setting.apply, shift, scale))
 

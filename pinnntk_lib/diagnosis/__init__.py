@@ -9,7 +9,7 @@ train.
 from pinnntk_lib.diagnosis._diagnose import diagnose
 from pinnntk_lib.diagnosis._diagnosis import LAG, Diagnosis
 from pinnntk_lib.diagnosis._evidence import Evidence
-from pinnntk_lib.diagnosis._finding import Finding
+from pinnntk_lib.diagnosis._finding import Finding, safe_rate
 from pinnntk_lib.diagnosis._preconditioned import Preconditioned
 
-__all__ = ["LAG", "Diagnosis", "Evidence", "Finding", "Preconditioned", "diagnose"]
+__all__ = ["LAG", "Diagnosis", "Evidence", "Finding", "Preconditioned", "diagnose", "safe_rate"]

@@ -20,6 +20,7 @@ from pinnntk_lib._check import (
     check_weights,
     first_not_finite,
 )
+from pinnntk_lib._devices import as_mesh
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.diagnosis._diagnosis import Diagnosis
 from pinnntk_lib.diagnosis._evidence import all_residuals, kernels, measure, sample
@@ -82,6 +83,7 @@ def diagnose(
         'u'
     """
     check_count("max_points", max_points)
+    mesh = as_mesh(mesh)
     setting_of(apply, params, conditions, points)
     points = check_points(points, check_operators(conditions))
     present = check_weights(weights, points)

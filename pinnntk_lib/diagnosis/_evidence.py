@@ -8,7 +8,7 @@ import numpy as np
 
 from pinnntk_lib._check import check_points
 from pinnntk_lib._devices import replicated
-from pinnntk_lib._points import Points, coordinates, joined
+from pinnntk_lib._points import Points, coordinates, joined, spread
 from pinnntk_lib._static import compiled, static
 from pinnntk_lib.kernel import ntk, ntk_diagonal, squared_gradients
 from pinnntk_lib.models import normalized_inputs
@@ -134,9 +134,7 @@ def measure(apply, params, conditions, points, few, parts, held_out):
 
 
 def _inputs(apply, params, operators, points, value, natural):
-    x = np.concatenate([np.asarray(coordinates(y), np.float64) for y in points.values()])
-    shift, scale = x.mean(axis=0), x.std(axis=0)
-    scale[scale == 0] = 1.0
+    shift, scale = spread(points)
     if (abs(shift) < FAR).all() and (scale > 1 / FAR).all() and (scale < FAR).all():
         return None
     K = ntk(normalized_inputs(apply, shift, scale), params, operators, points)

@@ -35,3 +35,8 @@ def count(steps):
     if not np.isfinite(steps):
         return "more than 1e12"
     return f"{steps:,.0f}" if steps < 1e6 else f"{steps:.1e}"
+
+
+def safe_rate(bound):
+    """Return a learning rate a tenth of the largest stable one, because narrow networks' kernels grow in training."""
+    return float(f"{0.1 * bound:.1g}")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib.diagnosis._evidence import OUTPUTS, rms
-from pinnntk_lib.diagnosis._finding import Finding, count
+from pinnntk_lib.diagnosis._finding import Finding, count, safe_rate
 from pinnntk_lib.diagnosis._quantities import (
     MET,
     is_homogeneous,
@@ -56,7 +56,7 @@ def unstable(d):
             f"The learning rate of {d.learning_rate:.3g} is above {bound:.2g}, the largest at which gradient descent "
             "is stable: it diverges, or the kernel shrinks until it does not.",
             {"learning rate": d.learning_rate, "largest stable": bound},
-            f"optimizer=optax.sgd({0.5 * bound:.1g})",
+            f"optimizer=optax.sgd({safe_rate(bound):g})",
         )
 
 
@@ -266,7 +266,7 @@ def hesitant(d):
             f"The learning rate of {d.learning_rate:.3g} is {bound / d.learning_rate:,.0f} times smaller than the "
             "largest stable one: even the fastest mode hardly moves.",
             {"learning rate": d.learning_rate, "largest stable": bound},
-            f"optimizer=optax.sgd({0.5 * bound:.1g})",
+            f"optimizer=optax.sgd({safe_rate(bound):g})",
         )
 
 

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import check_count, check_operators, check_other_points, check_points, first_not_finite
-from pinnntk_lib._devices import check_mesh
+from pinnntk_lib._devices import as_mesh
 from pinnntk_lib._points import packing_of
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel._gram import diagonal, gram
@@ -87,8 +87,7 @@ def ntk(
     """
     if method not in METHODS:
         raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
-    memory = check_count("memory", memory)
-    check_mesh(mesh)
+    memory, mesh = check_count("memory", memory), as_mesh(mesh)
     others = None
     if other_points is not None:
         conditions, points, others = _both(conditions, points, other_points)
@@ -146,8 +145,7 @@ def ntk_diagonal(
         >>> bool(jax.numpy.allclose(ntk_diagonal(*setting)["r"].sum(), pn.ntk(*setting).trace("r")))
         True
     """
-    memory = check_count("memory", memory)
-    check_mesh(mesh)
+    memory, mesh = check_count("memory", memory), as_mesh(mesh)
     setting, leaves, points = setting_of(apply, params, conditions, points)
     plan = plan_of(setting, tuple(len(x) for x in points.values()), "auto", False)
     compute = diagonal if mesh is None else partial(sharded_diagonal, mesh=mesh)

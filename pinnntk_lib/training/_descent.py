@@ -25,9 +25,11 @@ that would correct them,
 
 with J and K of the current parameters. To first order and up to the damping, it is the squared distance to the nearest
 solution, and does not depend on the weights of the conditions. (It is Deuflhard's natural level function for Newton's
-method; Newton Methods for Nonlinear Problems, 2011, section 3.3.) The loss may rise meanwhile. With more residuals than
-parameters, with points that are drawn anew, or with measurements that contradict each other, part of the residuals
-stays at any parameters, and this part in the slow modes would outweigh all else. The level is then the loss.
+method; Newton Methods for Nonlinear Problems, 2011, section 3.3.) The loss may rise meanwhile, except where mu is
+hardly above the rounding errors of K. There, the slow modes' part of the level is rounding error too, and steps leading
+away would pass. With more residuals than parameters, with points that are drawn anew, or with measurements that
+contradict each other, part of the residuals stays at any parameters, and this part in the slow modes would outweigh all
+else. The level is then the loss.
 """
 
 import warnings
@@ -49,6 +51,7 @@ SHORTFALL = 0.9  # the decrease in the level may fall short of the predicted one
 BEND = 0.75  # the correction is left out if it is longer than this fraction of the direction
 FACTOR = 3.0  # between one damping that is tried and the next
 MOST = 1e12  # the largest damping
+BLURRED = 10.0  # multiple of the least damping below which the loss has to decrease, whatever the level
 STALLED = 5  # steps in a row that fail
 SAME = 1 - 1e-13  # cosine from which two residuals have the same gradient, far closer than those of neighbouring points
 GAP = 1e-3  # smallest difference of two such residuals that is a contradiction, as a fraction of the largest
@@ -309,11 +312,16 @@ def _best(scaled, system, damping):
     now, predicted = _either(
         system.solvable, lambda: along(-direction, solve(first)), lambda: along(system.residuals, first)
     )
-    levels = jax.lax.map(
-        lambda step: _either(system.solvable, lambda: _squared(solve(scaled(step))), lambda: _squared(scaled(step))),
-        steps,
-    )
-    passes = (now - levels >= (1 - SHORTFALL * t) * (now - predicted)) & (levels < now)
+
+    def after(step):
+        residuals = scaled(step)
+        loss = _squared(residuals)
+        return _either(system.solvable, lambda: _squared(solve(residuals)), lambda: loss), loss
+
+    levels, losses = jax.lax.map(after, steps)
+    unchanged = (1 - 10 * float(jnp.finfo(direction.dtype).eps)) * now  # up to rounding errors
+    passes = (now - levels >= (1 - SHORTFALL * t) * (now - predicted)) & (levels < unchanged)
+    passes &= (damping >= BLURRED * system.least) | (losses < _squared(system.residuals))
     best = jnp.argmin(jnp.where(passes, levels, jnp.inf))
     return steps[best], passes[best]
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pinnntk_lib._check import check_count, check_no_class
+from pinnntk_lib._check import check_count, check_optimizer
 
 
 class JoinedState(NamedTuple):
@@ -82,9 +82,7 @@ def _check(optimizers, boundaries):
     if not isinstance(optimizers, Sequence) or hasattr(optimizers, "init") or not optimizers:
         raise TypeError(f"optimizers: expected a list of optax optimisers, got {optimizers!r}")
     for i, optimizer in enumerate(optimizers):
-        check_no_class(f"optimizers[{i}]", optimizer, "an optax gradient transformation")
-        if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-            raise TypeError(f"optimizers[{i}]: expected an optax gradient transformation, got {optimizer!r}")
+        check_optimizer(f"optimizers[{i}]", optimizer)
     if not isinstance(boundaries, Sequence) or len(boundaries) != len(optimizers) - 1:
         raise ValueError(f"boundaries: expected {len(optimizers) - 1} steps, one per handover, got {boundaries!r}")
     for i, step in enumerate(boundaries):

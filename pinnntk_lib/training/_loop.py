@@ -14,8 +14,15 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
-from pinnntk_lib._check import check_conditions, check_count, check_no_class, check_params, first_not_finite
-from pinnntk_lib._devices import check_mesh, replicated
+from pinnntk_lib._check import (
+    check_conditions,
+    check_count,
+    check_no_class,
+    check_optimizer,
+    check_params,
+    first_not_finite,
+)
+from pinnntk_lib._devices import as_mesh, replicated
 from pinnntk_lib._static import static
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
@@ -135,8 +142,8 @@ def train(
         >>> result.history["step"].tolist(), sorted(result.history["losses"])
         ([0, 100, 200], ['r', 'u'])
     """
-    stops = Stops.checked(steps, log_every, snapshots, single_steps)
-    _check_kinds(optimizer, measure, mesh, checkpoint_every, held_out, patience)
+    stops, mesh = Stops.checked(steps, log_every, snapshots, single_steps), as_mesh(mesh)
+    _check_kinds(optimizer, measure, checkpoint_every, held_out, patience)
     weighting, (at_rows, data, draw) = as_weighting(weights), source(problem, points, key, mesh)
     start = _start(apply, params, at_rows, optimizer, weighting, draw(data, 0)[0])
     row = _row_maker(problem, own_measures(apply, start.params, problem, test_points, held_out), measure)
@@ -248,10 +255,8 @@ def _show(bar, steps, row):
     bar.set_postfix_str(", ".join(parts + ([f"error {row['error']:.1e}"] if "error" in row else [])), refresh=False)
 
 
-def _check_kinds(optimizer, measure, mesh, checkpoint_every, held_out, patience):
-    check_no_class("optimizer", optimizer, "an optax gradient transformation")
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        raise TypeError(f"optimizer: expected an optax gradient transformation, got {optimizer!r}")
+def _check_kinds(optimizer, measure, checkpoint_every, held_out, patience):
+    check_optimizer("optimizer", optimizer)
     if not (measure is None or callable(measure)):
         raise TypeError(f"measure: expected a function params -> {{name: array}}, got {measure!r}")
     check_count("checkpoint_every", checkpoint_every)
@@ -259,7 +264,6 @@ def _check_kinds(optimizer, measure, mesh, checkpoint_every, held_out, patience)
         check_count("patience", patience)
         if held_out is None:
             raise ValueError(f"held_out: expected points, since patience is {patience}, got None")
-    check_mesh(mesh)
 
 
 def _start(apply, params, problem, optimizer, weighting, points):

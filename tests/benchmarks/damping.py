@@ -27,6 +27,8 @@ With the rules "level", it is not the loss that a step must reduce, but the squa
 | level | gain >= 1 - 0.9 t, as in the library for fixed points if n <= P | 2 | 1, 1/2, 1/4 |
 | level-1 | the same | 1 | 1, 1/2, 1/4 |
 | level-bold | gain >= 0.5 - 0.4 t | 2 | 1, 1/4, 1/16 |
+| level-free | as level, even if the loss grows at dampings of the size of rounding errors | 2 | 1, 1/2, 1/4 |
+| loss-bold | gain >= 0.5 - 0.4 t | 2 | 1, 1/4, 1/16, 1/64 |
 | curve | gain >= 1 - 0.9 t, as in the library otherwise | 2 | 1, 1/2, 1/4 |
 | curve-even | as curve | 2 | 1, 1/2, 1/4 |
 | curve-low | gain >= 0.1 | 2 | 1, 1/2, 1/4 |
@@ -131,6 +133,7 @@ def search(
     growth: float = 3.0,
     max_tries: int = 10,
     natural: bool = False,
+    blurred: float = 0.0,
 ) -> Outcome:
     """Take the step with the least damping for which some length t has ``gain >= 0.1 + shortfall (1 - t)``.
 
@@ -146,6 +149,7 @@ def search(
         growth: of this factor, from one damping to the next.
         max_tries: maximum number of dampings that are tried.
         natural: whether the natural level counts instead of the loss.
+        blurred: multiple of the least damping below which the loss has to decrease, whatever the level.
     """
 
     def attempt(search):
@@ -153,12 +157,15 @@ def search(
         solve = system.solver(mu)
         terms = taylor(system, solve, order)
         steps, t = candidates(terms, lengths)
+        after = jax.lax.map(system.after, steps)
+        losses = finite(jax.vmap(squared)(after))
         if natural:
-            level, levels, decrease = natural_levels(system, solve, terms[0], steps, t)
+            level, levels, decrease = natural_levels(system, solve, terms[0], after, t)
         else:
-            level, levels, decrease = system.loss, losses_after(system, steps), system.decrease(terms[0], mu, t)
+            level, levels, decrease = system.loss, losses, system.decrease(terms[0], mu, t)
         # near convergence, rounding errors can make the predicted decrease negative
         passes = ((level - levels) / decrease >= 0.1 + shortfall * (1 - t)) & (levels < level)
+        passes &= (search.tried >= blurred * system.least) | (losses < system.loss)
         best = jnp.argmin(jnp.where(passes, levels, jnp.inf))
         passed = passes[best]
         found = Outcome(steps[best], Memory(search.tried, memory.growth), search.best.attempts, t[best])
@@ -187,9 +194,11 @@ RULES = {
     "line": line,
     "full": search,
     "full-2": partial(search, order=2),
-    "level": partial(search, order=2, lengths=SHORT, natural=True),
-    "level-1": partial(search, lengths=SHORT, natural=True),
-    "level-bold": partial(search, order=2, lengths=(1.0, 0.25, 0.0625), shortfall=0.4, natural=True),
+    "level": partial(search, order=2, lengths=SHORT, natural=True, blurred=10.0),
+    "level-1": partial(search, lengths=SHORT, natural=True, blurred=10.0),
+    "level-bold": partial(search, order=2, lengths=(1.0, 0.25, 0.0625), shortfall=0.4, natural=True, blurred=10.0),
+    "level-free": partial(search, order=2, lengths=SHORT, natural=True),
+    "loss-bold": partial(search, order=2, lengths=(1.0, 0.25, 0.0625, 0.015625), shortfall=0.4),
     "curve": partial(search, order=2, lengths=SHORT),
     "curve-even": partial(search, order=2, lengths=SHORT, growth=1.0),
     "curve-low": partial(search, order=2, lengths=SHORT, shortfall=0.0),
@@ -197,12 +206,12 @@ RULES = {
 }
 
 
-def natural_levels(system, solve, direction, steps, t):
-    """Return the natural level, those after the steps (m,), and the decreases that linear residuals predict (m,)."""
+def natural_levels(system, solve, direction, after, t):
+    """Return the natural level, those of the residuals after steps (m, n), and the decreases predicted (m,)."""
     change = solve(jax.jvp(system.after, (jnp.zeros_like(direction),), (direction,))[1])
-    level, levels = squared(direction), jax.lax.map(lambda step: squared(solve(system.after(step))), steps)
+    level, levels = squared(direction), jax.lax.map(lambda residuals: squared(solve(residuals)), after)
     predicted = jax.vmap(lambda t: squared(t * change - direction))(t)
-    return level, jnp.where(jnp.isfinite(levels), levels, jnp.inf), level - predicted
+    return level, finite(levels), level - predicted
 
 
 def nothing(system, memory):
@@ -245,8 +254,12 @@ def candidates(terms, lengths):
 
 def losses_after(system, steps):
     """Return the losses (m,) after steps (m, P), infinity where they are not finite."""
-    losses = jax.lax.map(lambda step: squared(system.after(step)), steps)
-    return jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+    return finite(jax.lax.map(lambda step: squared(system.after(step)), steps))
+
+
+def finite(levels):
+    """Return levels with infinity in place of values that are not finite."""
+    return jnp.where(jnp.isfinite(levels), levels, jnp.inf)
 
 
 # ---------------------------------------------------------------- runs

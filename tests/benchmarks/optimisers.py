@@ -144,6 +144,12 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def joined(before: dict[str, Any], kept: list, origin: dict[str, Any], runs: list) -> dict[str, Any]:
+    """Return the record of a problem in which some methods ran again; ``again`` says when, and by which command."""
+    again = before.get("again", {}) | {one["method"]: origin for one in runs}
+    return before | {"runs": runs + kept, "again": again}
+
+
 def main(arguments):
     jax.config.update("jax_enable_x64", True)
     file = Path(arguments.out) if arguments.out else None
@@ -151,12 +157,16 @@ def main(arguments):
     for problem in arguments.problems:
         seconds = SECONDS[problem] * arguments.scale
         origin = provenance(f"python tests/benchmarks/optimisers.py {shlex.join(sys.argv[1:])}".strip())
+        before = record.get(problem, {"seconds": seconds, "runs": []})
+        kept = [one for one in before["runs"] if one["method"] not in arguments.methods]
+        if kept and before["seconds"] != seconds:
+            raise SystemExit(f"{problem}: expected {before['seconds']:g} s, as in {file}, got {seconds:g}")
         runs, packages = [], [package for package in PACKAGES if importlib.util.find_spec(package.replace("-", "_"))]
         origin["versions"] |= {package: version(package) for package in packages}
         for one in compare(PROBLEMS[problem](), arguments.methods, seconds, arguments.seeds):
             runs.append(one)
             print(f"{problem} {one['method']} {one['seed']}: {final_error(one):.1e} {one.get('ended', '')}", flush=True)
-        record[problem] = origin | {"seconds": seconds, "runs": runs}
+        record[problem] = joined(before, kept, origin, runs) if kept else origin | {"seconds": seconds, "runs": runs}
         if file:
             file.write_text(json.dumps(record) + "\n")
         print(f"{problem}, {seconds:g} s\n{table(runs)}\n", flush=True)
@@ -169,7 +179,7 @@ if __name__ == "__main__":
     parser.add_argument("--settings", action="store_true", help="kernel descent in other settings")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the time of each run (1)")
     parser.add_argument("--seeds", type=int, default=3, help="number of random seeds (3)")
-    parser.add_argument("--out", metavar="FILE", help="a record, in JSON; problems in it that do not run stay")
+    parser.add_argument("--out", metavar="FILE", help="a JSON record; other problems and methods in it stay")
     arguments = parser.parse_args()
     arguments.problems = arguments.problems or list(SECONDS)
     arguments.methods = arguments.methods or (list(SETTINGS) if arguments.settings else installed())

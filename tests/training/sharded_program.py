@@ -22,7 +22,7 @@ from simulated_devices import simulated_devices
 
 DISTRIBUTED = len(sys.argv) > 2
 DEVICES = simulated_devices(*sys.argv[2:])
-MESH = jax.sharding.Mesh(DEVICES.reshape(2, 4), ("hosts", "devices"))
+MESH = jax.make_mesh((2, 4), ("hosts", "devices"))
 PROBLEM, MODEL = pn.problems.Poisson1D(a=2), pn.MLP(12, shift=0.5, scale=0.3)
 SIZES = {"u": 6, "r": 23}  # neither can be divided by the number of devices
 PARAMS, POINTS = MODEL.init(jax.random.key(0)), PROBLEM.points(SIZES, jax.random.key(1))

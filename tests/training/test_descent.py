@@ -257,8 +257,8 @@ def test_arguments_are_checked(options, named):
 
 
 @pytest.mark.slow
-def test_the_paper_s_model_problem_to_six_digits():
-    """A hundred steps solve the paper's problem to a median error below 1e-6 over ten seeds.
+def test_the_paper_s_model_problem_to_eight_digits():
+    """A hundred steps solve the paper's problem to a median error below 1e-8 over ten seeds.
 
     Plain training fails on this problem, and Algorithm 1 reaches 2e-3 in 40,000 steps.
     """
@@ -269,6 +269,6 @@ def test_the_paper_s_model_problem_to_six_digits():
     for seed in range(10):
         setting = model.apply, model.init(jax.random.key(seed)), problem, points, optimizer
         errors.append(pn.train(*setting, 100, progress=False).history["error"][-1])
-    assert np.median(errors) < 1e-6
-    # rounding errors decide when the last steps come: one seed in ten may still be on its way, at up to 2.5e-5
-    assert np.sort(errors)[-2] < 1e-5
+    assert np.median(errors) < 1e-8
+    # rounding errors decide when the last steps come, so that one seed in ten may still be on its way
+    assert np.sort(errors)[-2] < 1e-6
