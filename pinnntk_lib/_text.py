@@ -2,14 +2,28 @@
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 
 WIDTH = 100  # columns
 
 
-def wrapped(text: str, indent: str = "") -> list[str]:
+@dataclass(frozen=True, repr=False)
+class Table:
+    """A table that a notebook shows as HTML and a terminal as text; its first row has the names of the columns."""
+
+    rows: tuple[tuple[str, ...], ...]
+
+    def __repr__(self) -> str:
+        return "\n".join(aligned(self.rows))
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows)
+
+
+def wrapped(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
     """Return the lines of a text; all but the first are indented."""
-    return textwrap.wrap(text, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.wrap(text, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Plots of training and of kernels, in one colour-blind-safe style.
+"""Plots of training and of kernels, in one colour-blind-safe style, and tables.
 
 ``plt.style.use(plotting.STYLE)`` selects the style. A function that takes ``ax`` draws into these axes, or into the
 current ones if None, and returns them.
@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -20,12 +20,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from pinnntk_lib._deprecated import renamed_keywords
+from pinnntk_lib._text import Table
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import NTK
 from pinnntk_lib.problems import Problem
 from pinnntk_lib.training import DivergenceError
 
-__all__ = ["STYLE", "field", "figures_html", "losses", "solution", "spectrum", "weights"]
+__all__ = ["STYLE", "field", "figures_html", "losses", "solution", "spectrum", "table", "weights"]
 
 STYLE = str(files("pinnntk_lib") / "pinnntk.mplstyle")
 
@@ -145,6 +146,29 @@ def spectrum(K: NTK, ax: Axes | None = None, names: Iterable[str] | None = None,
     ax.set(xlabel="rank", ylabel="eigenvalue")
     ax.legend()
     return ax
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """Return a table, which a notebook shows as HTML and a terminal as text.
+
+    Args:
+        columns: the names of the columns.
+        rows: the cells of each row, texts or numbers; the first of them names the row.
+
+    Raises:
+        ValueError: if a row has not one cell per column.
+
+    Example:
+        >>> table(["points", "error"], [[6, f"{0.92:.0e}"], [50, f"{8e-7:.0e}"]])
+        points  error
+             6  9e-01
+            50  8e-07
+    """
+    cells = [tuple(map(str, row)) for row in rows]
+    for row in cells:
+        if len(row) != len(columns):
+            raise ValueError(f"rows: expected {len(columns)} cells, one for each of {[*columns]}, got {row}")
+    return Table((tuple(columns), *cells))
 
 
 def figures_html(figures: Mapping[str, Figure]) -> str:

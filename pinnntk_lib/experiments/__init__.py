@@ -13,7 +13,7 @@ from pinnntk_lib.experiments._paper import (
     relative_change,
     start_of,
 )
-from pinnntk_lib.experiments._records import flatten, load_record, machine, provenance, unflatten, versions
+from pinnntk_lib.experiments._records import flatten, load_record, machine, origin, provenance, unflatten, versions
 from pinnntk_lib.experiments._runs import Run, load, run
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "load_record",
     "machine",
     "notebook_start",
+    "origin",
     "provenance",
     "relative_change",
     "run",

@@ -15,7 +15,10 @@ import numpy as np
 import optax
 from numpy.lib.npyio import NpzFile
 
+from pinnntk_lib._text import wrapped
 from pinnntk_lib.version import __version__
+
+PHONE = 44  # characters in a line
 
 
 def provenance(command: str) -> dict[str, Any]:
@@ -27,6 +30,29 @@ def provenance(command: str) -> dict[str, Any]:
         "machine": machine(),
         "precision": jnp.zeros(()).dtype.name,
     }
+
+
+def origin(record: Mapping[str, Any]) -> str:
+    """Return how a record was made, in lines that fit on a phone.
+
+    Args:
+        record: what :func:`provenance` returned, with ``"seed"`` and ``"minutes"`` if they are known.
+
+    Example:
+        >>> made = {"command": "python runs.py", "date": "2026-11-30", "minutes": 12, "precision": "float64"}
+        >>> print(origin(made | {"versions": {"jax": "0.10.2"}, "machine": {"cpu": "Xeon", "cores": 2}}))
+        python runs.py
+        2026-11-30, 12 minutes, float64
+        Xeon, 2 cores
+        jax 0.10.2
+    """
+    seed = [f"seed {record['seed']}"] if "seed" in record else []
+    minutes = [f"{record['minutes']:.3g} minutes"] if "minutes" in record else []
+    precision = [record[name] for name in ("precision", "dtype") if name in record]
+    machine = f"{record['machine']['cpu']}, {record['machine']['cores']} cores"
+    packages = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    parts = record["command"], ", ".join([record["date"], *seed, *minutes, *precision]), machine, packages
+    return "\n".join(line for part in parts for line in wrapped(part, "  ", PHONE))
 
 
 def versions() -> dict[str, str]:
