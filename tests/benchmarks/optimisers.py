@@ -144,6 +144,16 @@ def table(records: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def check_alike(problem: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    """End the program if runs could not be compared with those that a record has already."""
+    for of, (old, new) in {
+        "time": (before["seconds"], now["seconds"]),
+        "processor": (before["machine"]["cpu"], now["machine"]["cpu"]),
+    }.items():
+        if old != new:
+            raise SystemExit(f"{problem}: expected the {of} of the runs in the record, {old}, got {new}")
+
+
 def joined(before: dict[str, Any], kept: list, origin: dict[str, Any], runs: list) -> dict[str, Any]:
     """Return the record of a problem in which some methods ran again; ``again`` says when, and by which command."""
     again = before.get("again", {}) | {one["method"]: origin for one in runs}
@@ -159,8 +169,8 @@ def main(arguments):
         origin = provenance(f"python tests/benchmarks/optimisers.py {shlex.join(sys.argv[1:])}".strip())
         before = record.get(problem, {"seconds": seconds, "runs": []})
         kept = [one for one in before["runs"] if one["method"] not in arguments.methods]
-        if kept and before["seconds"] != seconds:
-            raise SystemExit(f"{problem}: expected {before['seconds']:g} s, as in {file}, got {seconds:g}")
+        if kept:
+            check_alike(problem, before, origin | {"seconds": seconds})
         runs, packages = [], [package for package in PACKAGES if importlib.util.find_spec(package.replace("-", "_"))]
         origin["versions"] |= {package: version(package) for package in packages}
         for one in compare(PROBLEMS[problem](), arguments.methods, seconds, arguments.seeds):
