@@ -207,8 +207,8 @@ def test_workflows_pin_what_they_use_and_may_do_little():
 
 
 def test_importing_the_library_imports_nothing_heavy():
-    """Whoever imports it does not wait for checkpoints, figures, widgets and sparse matrices, which few need."""
-    heavy = ("matplotlib", "ipywidgets", "orbax", "scipy.sparse", "scipy.integrate", "pandas")
+    """Whoever imports it does not wait for optimisers, checkpoints, figures, widgets and sparse matrices."""
+    heavy = ("optax", "matplotlib", "ipywidgets", "orbax", "scipy.sparse", "scipy.integrate", "pandas")
     program = f"import sys, pinnntk_lib; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -1,12 +1,13 @@
 """Trials of remedies, which take turns to train for equal time."""
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
-import optax
 from tqdm.auto import tqdm
 
 from pinnntk_lib._check import check_names, check_positive
@@ -16,6 +17,9 @@ from pinnntk_lib.comparison._result import Comparison, Trial
 from pinnntk_lib.diagnosis import diagnose
 from pinnntk_lib.problems import Problem, other_points
 from pinnntk_lib.training import DivergenceError, Weighting, train
+
+if TYPE_CHECKING:
+    import optax
 
 FIRST = 0.25  # seconds until which the first turns last
 LATER = 2**0.5  # factor from there to the end of the next turns: whenever Ctrl-C comes, all have had nearly equal time
@@ -80,6 +84,8 @@ def compare(
         >>> found.best, found.trials[found.best].code
         ('kernel descent', ('optimizer=pn.kernel_gradient_descent()',))
     """
+    import optax
+
     check_positive("seconds", seconds)
     if not isinstance(problem, Problem):
         raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")

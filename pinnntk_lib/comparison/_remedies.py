@@ -1,12 +1,13 @@
 """The remedies that a diagnosis suggests, as settings for training."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from pinnntk_lib._points import coordinates, spread
 from pinnntk_lib._types import Apply
@@ -14,6 +15,9 @@ from pinnntk_lib.diagnosis import Diagnosis, Finding, diagnose, safe_rate
 from pinnntk_lib.models import normalized_inputs, scaled_output
 from pinnntk_lib.problems import Minibatches, Problem, RandomPoints
 from pinnntk_lib.training import NTKWeights, kernel_gradient_descent
+
+if TYPE_CHECKING:
+    import optax
 
 LARGEST = 3000  # rows of the matrices that kernel descent factorises; beyond it, it sees minibatches
 BATCH = 1500  # residuals in such a minibatch
@@ -34,7 +38,7 @@ class Setting:
     weights: Any
     code: tuple[str, ...] = ()
 
-    def but(self, code: str, **changes: Any) -> "Setting":
+    def but(self, code: str, **changes: Any) -> Setting:
         """Return a setting with changes, and the line of code that makes them."""
         return replace(self, **changes, code=(*self.code, code))
 
@@ -68,6 +72,8 @@ def remedies(
 
 def _descending(setting, bound):
     """Return the setting with gradient descent, at a safe learning rate below the largest stable one."""
+    import optax
+
     rate = safe_rate(bound)
     return setting.but(f"optimizer=optax.sgd({rate:g})", optimizer=optax.sgd(rate))
 

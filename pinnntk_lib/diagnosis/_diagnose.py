@@ -1,14 +1,15 @@
 """Diagnosis of a PINN from its kernel, its residuals and its optimiser's learning rate."""
 
+from __future__ import annotations
+
 import numbers
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pinnntk_lib._check import (
     check_conditions,
@@ -27,6 +28,9 @@ from pinnntk_lib.diagnosis._evidence import all_residuals, kernels, measure, sam
 from pinnntk_lib.diagnosis._preconditioned import preconditioned
 from pinnntk_lib.kernel import ntk_diagonal, setting_of
 from pinnntk_lib.problems import Conditions, Problem
+
+if TYPE_CHECKING:
+    import optax
 
 FEWEST = 50  # points of each condition in a sample
 

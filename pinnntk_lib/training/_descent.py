@@ -32,19 +32,23 @@ contradict each other, part of the residuals stays at any parameters, and this p
 else. The level is then the loss.
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.flatten_util import ravel_pytree
 
 from pinnntk_lib._check import check_count, check_positive
 from pinnntk_lib._deprecated import renamed_keywords
 from pinnntk_lib.kernel import gauss_newton_matrix, jacobian, ntk
+
+if TYPE_CHECKING:
+    import optax
 
 LENGTHS = np.array([1.0, 0.5, 0.25])  # of the steps that are tried
 SHORTFALL = 0.9  # the decrease in the level may fall short of the predicted one by this much, times the length
@@ -125,6 +129,8 @@ def kernel_gradient_descent(
         >>> bool(result.history["error"][-1] < 1e-5)
         True
     """
+    import optax  # imported late, since it takes longer than the rest of the library
+
     check_positive("damping", damping)
     max_tries, memory = check_count("max_tries", max_tries), check_count("memory", memory)
 

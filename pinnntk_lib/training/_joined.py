@@ -1,14 +1,18 @@
 """Optimisers one after the other, in one run."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from pinnntk_lib._check import check_count, check_optimizer
+
+if TYPE_CHECKING:
+    import optax
 
 
 class JoinedState(NamedTuple):
@@ -49,6 +53,8 @@ def join_optimizers(
         >>> bool(result.history["error"][-1] < 1e-2 < result.history["error"][-2])
         True
     """
+    import optax
+
     _check(optimizers, boundaries)
     optimizers, starts = [optax.with_extra_args_support(o) for o in optimizers], (0, *map(int, boundaries))
 

@@ -1,17 +1,18 @@
 """The training loop: compiled steps between history rows, checkpoints, resuming and divergence errors."""
 
+from __future__ import annotations
+
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from tqdm.auto import tqdm
 
 from pinnntk_lib._check import (
@@ -36,6 +37,9 @@ from pinnntk_lib.training._result import DivergenceError, Result, TrainState, ch
 from pinnntk_lib.training._step import diverged, run_steps
 from pinnntk_lib.training._stops import Stops
 from pinnntk_lib.training._weighting import Weighting, as_weighting
+
+if TYPE_CHECKING:
+    import optax
 
 # A loss that has grown by this factor will not recover. Waiting for it to reach infinity would only waste time.
 GROWTH_LIMIT = 1e6

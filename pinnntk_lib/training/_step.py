@@ -4,7 +4,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from pinnntk_lib._devices import divided, replicated
 from pinnntk_lib._static import compiled
@@ -70,6 +69,8 @@ def diverged(seen, loss_limit):
 
 def _step(apply, operators, optimizer, weighting, draw, mesh, data, state):
     """Return ``state -> (next state, (2, conditions) array of the losses and weights before the update)``."""
+    import optax
+
     names, residuals = [name for name, _ in operators], _residuals(apply, operators, draw, data, state)
 
     def step(state):
