@@ -31,12 +31,13 @@ class Log:
         self._store, self._every, self._stops = store, checkpoint_every, stops
         self._kept, self._saved = dict(before.snapshots), int(before.state.step)
         self._patience, self._best = patience, before.best
+        self._best_at = next((i for i, row in enumerate(self.rows) if self._best and row["step"] == self._best[0]), -1)
 
     def record(self, state: TrainState, row: dict[str, Any]) -> None:
         """Add a row, and a snapshot or a checkpoint if one is due; the row must have the form of earlier ones."""
         self._check_form(row)
         if "held_out" in row and self._is_best(row):
-            self._best = row["step"], state.params
+            self._best, self._best_at = (row["step"], state.params), len(self.rows)
         self.rows.append(row)
         self.recorded, step = state, row["step"]
         if step in self._stops.snapshots:
@@ -67,16 +68,16 @@ class Log:
 
     def _is_best(self, row):
         """Return whether the held-out loss is less than in the best row before, by this row's weights."""
-        best = next((of for of in self.rows if self._best and of["step"] == self._best[0]), None)
+        best = self.rows[self._best_at] if self._best_at >= 0 else None
         now, before = (_held_out_loss(of, row["weights"]) for of in (row, best))
         return bool(np.isfinite(now) and not before <= now)  # NaN is never less
 
     @property
     def stale(self) -> bool:
         """Whether the held-out loss has not been at its least for as many rows as patience allows."""
-        if self._patience is None or self._best is None:
+        if self._patience is None or self._best_at < 0:
             return False
-        since = [row["step"] for row in self.rows if row["step"] > self._best[0]]
+        since = [row["step"] for row in self.rows[self._best_at + 1 :]]
         return sum(map(self._stops.regular, since)) >= self._patience
 
     def result(self, state: TrainState, interrupted: bool = False) -> Result:
