@@ -11,6 +11,8 @@ const SHORTFALL = 0.9; // by this much, times the length, the decrease in the le
 const BEND = 0.75; // the correction is left out if it is longer than this fraction of the direction
 const FACTOR = 3; // between the first two dampings that are tried; it grows with each further one: 3, 9, 27, ...
 const MOST = 1e12;
+const BLURRED = 10; // multiple of the least damping below which the loss has to decrease, whatever the level
+const UNCHANGED = 1 - 10 * 2 ** -52; // a level that falls by less is the same up to rounding errors
 
 /** Takes a step in place. Returns the losses before it; its damping mu and length, null if no step was taken; and the
  * damping that the next step tries first, a fraction of the mean eigenvalue. */
@@ -36,7 +38,7 @@ export function descend(model, weights, fraction) {
   fraction = clip(fraction);
   let [found, failed] = [null, false];
   for (let tried = 0; tried < TRIES && !(found && failed); tried++) {
-    const best = bestAt(problem, fraction * mean);
+    const best = bestAt(problem, fraction * mean, fraction < BLURRED * least);
     if (best) found = { ...best, mu: fraction * mean, fraction };
     failed ||= !best || fraction <= least; // at the least damping, nothing is left to try
     const factor = FACTOR ** (tried + 1);
@@ -46,8 +48,9 @@ export function descend(model, weights, fraction) {
   return { losses, mu: found?.mu ?? null, length: found?.length ?? null, fraction: found?.fraction ?? fraction };
 }
 
-/** The step of least level among those at this damping that are predicted well, {step, length}; null if there is none. */
-function bestAt({ J, root, A, r, after }, mu) {
+/** The step of least level among those at this damping that are predicted well, {step, length}; null if there is none.
+ * If rounding errors blur the level, the loss has to decrease too. */
+function bestAt({ J, root, A, r, after }, mu, blurred) {
   const solve = solver(J.rows, root, A, mu);
   const direction = solve(r).map((d) => -d);
   const first = J.rows.map((row, i) => root[i] * dot(row, direction));
@@ -61,11 +64,13 @@ function bestAt({ J, root, A, r, after }, mu) {
   let best = null;
   for (const length of LENGTHS) {
     const step = direction.map((d, p) => length * d + length ** 2 * bend[p]);
-    const reached = counted(after(step));
+    const residuals = after(step);
+    const reached = counted(residuals);
     const found = dot(reached, reached);
+    const falls = found < UNCHANGED * level && (!blurred || dot(residuals, residuals) < dot(r, r));
     const linear = now.map((value, i) => value + length * change[i]);
     const promise = (1 - SHORTFALL * length) * (level - dot(linear, linear));
-    if (level - found >= promise && found < level && !(best?.level <= found)) best = { step, length, level: found };
+    if (falls && level - found >= promise && !(best?.level <= found)) best = { step, length, level: found };
   }
   return best;
 }
