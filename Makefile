@@ -22,7 +22,7 @@ PYTEST := $(COMPILED_$(PACKAGES)) $(BIN)/pytest -n auto
 NOTEBOOKS := $(wildcard book/*.ipynb)
 BOOK := _build/html/index.html
 
-.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks others publish colab lock vendor clean install
+.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks others package publish colab lock vendor clean install
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
@@ -85,6 +85,9 @@ others: ## make the environments of the packages that the benchmarks compare wit
 	for name in others neural-tangents optimisers; do \
 	  $(PYTHON) -m venv .venv-$$name && .venv-$$name/bin/python -m pip install --quiet -r tests/benchmarks/requirements-$$name.txt; \
 	done
+
+package: $(INSTALLED) ## build the package into dist, and try the wheel in an environment of its own
+	$(BIN)/python tests/package_program.py
 
 publish: ## write the repository's address into the notebooks, in place (REPOSITORY=https://github.com/...)
 	$(PYTHON) book/_ext/colab.py $(NOTEBOOKS)

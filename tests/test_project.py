@@ -29,8 +29,9 @@ def requirements():
 
 
 def test_the_ranges_are_the_same_everywhere():
-    declared = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    assert set(declared) <= set(requirements())
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for declared in (project["dependencies"], *project["optional-dependencies"].values()):
+        assert set(declared) <= set(requirements())
 
 
 def test_nothing_that_colab_brings_is_capped():
@@ -197,7 +198,7 @@ def test_the_examples_for_contributors_work():
 
 def test_workflows_pin_what_they_use_and_may_do_little():
     workflows = {path.stem: path.read_text() for path in ROOT.glob(".github/workflows/*.yml")}
-    assert set(workflows) == {"tests", "book", "newest"}
+    assert set(workflows) == {"tests", "book", "newest", "release"}
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for text in workflows.values():
         assert all(re.fullmatch(r"[0-9a-f]{40} # v[\d.]+", used) for used in re.findall(r"uses: \S+@(.*)", text))
