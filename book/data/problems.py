@@ -2,6 +2,7 @@
 
     python book/data/problems.py            (all problems; writes the record)
     python book/data/problems.py NAME ...   (only these, to try them; writes nothing)
+    python book/data/problems.py --again NAME ...   (only these; puts them into the record)
 
 The record is ``problems.json`` beside this file. Everything is in double precision. The networks are the library's
 fully connected ones, normalised. The points are a fixed lattice; where the network would overfit it, the first steps
@@ -12,9 +13,11 @@ before and after the wave equation, in a process of its own. That network has th
 """
 
 import functools
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -222,7 +225,19 @@ def rounded(rows):
     }
 
 
-def main(names):
+def record_again(found):
+    """Put problems into the record, each with how it was made."""
+    file = Path(__file__).with_suffix(".json")
+    record = json.loads(file.read_text())
+    command = f"python book/data/problems.py {' '.join(sys.argv[1:])}"
+    made = experiments.provenance(command)
+    record["problems"] |= {
+        name: of | {"made": made} for name, of in found.items()
+    }
+    file.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def main(names, again=False):
     started, found, price = time.perf_counter(), {}, []
     for name in names or SETTINGS:
         if name == "wave":
@@ -233,7 +248,9 @@ def main(names):
         found[name] = SETTINGS[name]._asdict() | {"runs": rows}
         for row in rows:
             print(name, *(values[-1] for values in row.values()), flush=True)
-    if not names:
+    if again:
+        record_again(found)
+    elif not names:
         results = {
             "problems": found,
             "seconds_a_step_of_wave1d_adaptive": price,
@@ -246,4 +263,5 @@ if __name__ == "__main__":
         print(algorithm_1(sys.argv[2]))
     else:
         jax.config.update("jax_enable_x64", True)
-        main(sys.argv[1:])
+        names = [name for name in sys.argv[1:] if name != "--again"]
+        main(names, again="--again" in sys.argv[1:])
