@@ -163,4 +163,4 @@ def test_a_change_of_2_percent_in_a_loss_weight_is_noticed(tmp_path):
         text=True,
     )
     assert "1 failed, 3 passed" in run.stdout, run.stdout + run.stderr
-    assert "mismatch 'stdout'" in run.stdout
+    assert "mismatch 'text/html'" in run.stdout
