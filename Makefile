@@ -22,7 +22,9 @@ PYTEST := $(COMPILED_$(PACKAGES)) $(BIN)/pytest -n auto
 NOTEBOOKS := $(wildcard book/*.ipynb)
 BOOK := _build/html/index.html
 
-.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks others package publish colab lock vendor clean install
+NAMES ?=
+
+.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks records others pdf package publish colab lock vendor clean install
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
@@ -68,7 +70,7 @@ slow: $(INSTALLED) ## run the library's tests that take more than ten seconds ea
 	$(PYTEST) -m slow
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
-	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 1800 -p no:cacheprovider --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
+	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 1800 --nbval-sanitize-with tests/book/sanitize.cfg -p no:cacheprovider --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
 
 browser: book ## test the built pages in a browser
 	$(BIN)/pytest -m browser -n auto
@@ -81,10 +83,17 @@ benchmarks: $(INSTALLED) ## time the library and the packages of 'make others', 
 	$(BIN)/python tests/benchmarks/devices.py --out book/data/devices.json
 	$(BIN)/python tests/benchmarks/scale.py --out book/data/scale.json
 
+records: $(INSTALLED) ## list the recorded runs and what they cost; NAMES="scale.json ..." or NAMES=all makes them again
+	@$(BIN)/python book/data/records.py $(NAMES)
+
 others: ## make the environments of the packages that the benchmarks compare with
-	for name in others neural-tangents optimisers; do \
+	for name in others neural-tangents neural-tangents-older optimisers; do \
 	  $(PYTHON) -m venv .venv-$$name && .venv-$$name/bin/python -m pip install --quiet -r tests/benchmarks/requirements-$$name.txt; \
 	done
+
+pdf: book ## print the book into _build/pinnntk.pdf (needs Chromium or Chrome)
+	@$(BIN)/python -c "import pypdf" 2>/dev/null || $(BIN)/python -m pip install --quiet "pypdf>=5"
+	@$(BIN)/python book/pdf.py _build/pinnntk.pdf
 
 package: $(INSTALLED) ## build the package into dist, and try the wheel in an environment of its own
 	$(BIN)/python tests/package_program.py

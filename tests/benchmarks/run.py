@@ -39,7 +39,8 @@ sys.path.insert(0, str(HERE))
 
 from cases import CASES, DEEP, LAPLACIANS, MANY_POINTS, STEPS, SWEEPS, TRAINED, Case  # noqa: E402
 
-# The contestants: the package that a module needs beside this library's own environment, and its methods.
+# The contestants: the package that a module needs beside this library's own environment, and its methods. Not all of
+# neural-tangents works with one version of JAX, and each method should have the version with which it is fastest.
 CONTESTANTS = {
     "with_library": (None, ["auto", "structured", "jacobian", "ntk_diagonal", "library", "adaptive"]),
     "with_jax": (
@@ -52,11 +53,12 @@ CONTESTANTS = {
     "with_deepxde": ("deepxde", ["DeepXDE"]),
     "with_torch": ("torch", ["torch.func"]),
     "with_neural_tangents": (
-        "neural_tangents",
-        [
-            f"neural-tangents, {name}"
-            for name in ("Jacobian contraction", "NTK-vector products", "structured derivatives", "auto")
-        ],
+        "neural_tangents with jax 0.4.30",
+        ["neural-tangents, Jacobian contraction", "neural-tangents, NTK-vector products"],
+    ),
+    "with_older_neural_tangents": (
+        "neural_tangents with jax 0.4.23",
+        ["neural-tangents, structured derivatives", "neural-tangents, auto"],
     ),
 }
 MODULE = {method: module for module, (_, methods) in CONTESTANTS.items() for method in methods}
@@ -82,7 +84,8 @@ class Task:
 
 
 def _parts():
-    others = [*CONTESTANTS["with_torch"][1], *CONTESTANTS["with_neural_tangents"][1]]
+    packages = ("with_torch", "with_neural_tangents", "with_older_neural_tangents")
+    others = [method for module in packages for method in CONTESTANTS[module][1]]
     swept = [case for sweep in SWEEPS.values() for case in sweep if case not in CASES]
     return {
         "benchmarks": [
@@ -161,9 +164,12 @@ class Process:
 def interpreters(others):
     """Return ``{module: interpreter that has its package, or None}``."""
 
-    def has(python, package):
+    def has(python, needed):
+        package, _, version = needed.partition(" with jax ")
         look = f"import sys, importlib.util as u; sys.exit(u.find_spec({package!r}) is None)"
-        return subprocess.run([python, "-c", look]).returncode == 0
+        if version:
+            look = f"from importlib.metadata import version as v; assert v('jax') == {version!r}; {look}"
+        return subprocess.run([python, "-c", look], stderr=subprocess.DEVNULL).returncode == 0
 
     return {
         module: next((p for p in (sys.executable, *others) if package is None or has(p, package)), None)
@@ -259,7 +265,7 @@ def record_of(part, tasks, pythons, quick=False):
     """Measure a part's tasks; return its record."""
     absent = {m: MODULE[m] for task in tasks for m in task.methods if not pythons[MODULE[m]]}
     record = {
-        "command": f"python tests/benchmarks/run.py {part}" + " --quick" * quick,
+        "command": f"python tests/benchmarks/run.py {part} --out book/data" + " --quick" * quick,
         "date": f"{datetime.now(UTC):%Y-%m-%d}",
         "machine": machine(),
         "versions": {},
