@@ -4,6 +4,7 @@ The tables show when, where, for how long and with which versions; they come fro
 """
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,13 +56,17 @@ def executions(book: Path) -> Iterator[tuple[str, ...]]:
 
 
 def recorded_runs(book: Path) -> Iterator[tuple[str, ...]]:
-    yield "Made by", "When", "Took", "On"
+    sys.path.insert(0, str(book / "data"))
+    from records import state  # its folder is not a package
+
+    yield "Made by", "When", "Took", "On", "Now"
     files = [*book.glob("data/*.json"), *book.glob("data/*.npz")]
     for path in sorted(files):
         record = load(path)
         if "command" in record:
             command = f"`{record['command']}`"
-            yield command, record["date"], lasted(record), on(record)
+            made = record["date"], lasted(record), on(record)
+            yield command, *made, state(path.name)
 
 
 class Table(SphinxDirective):

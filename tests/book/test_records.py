@@ -16,6 +16,7 @@ DATA = Path(__file__).parents[2] / "book" / "data"
 sys.path.insert(0, str(DATA))
 
 import problems as record_of_problems  # noqa: E402 -- its folder is not a package
+import records  # noqa: E402
 
 OF_THE_PAPER = ("Poisson1D", "Wave1D")
 WAVES = sorted(DATA.glob("wave1d-*-seed*.npz"))
@@ -24,6 +25,52 @@ ONE_EACH = list({file.stem.partition("-seed")[0]: file for file in reversed(WAVE
 # Processors round differently. Changing every initial parameter by one part in 1e7, about the size of a rounding
 # error, changed the losses of the first 200 steps by up to 4e-5.
 TOLERANCE = 1e-3
+
+
+def test_every_record_has_a_command_that_makes_it():
+    files = {file.name for file in DATA.iterdir() if file.suffix in (".json", ".npz")}
+    assert files - {"executions.json", "checksums.json"} == set(records.RECORDS)
+
+
+@pytest.mark.parametrize("name", records.RECORDS)
+def test_a_record_is_what_its_program_wrote(name):
+    """If you made the record again in another way than by ``make records``, note it: records.py --note NAME."""
+    assert records.state(name) in ("as made", "its program has changed")
+
+
+def test_changes_of_a_record_and_of_its_program_are_noticed(tmp_path, monkeypatch):
+    name, script, module = "heat.json", tmp_path / "book/data/heat.py", tmp_path / "book/data/helper.py"
+    script.parent.mkdir(parents=True)
+    script.write_text("import helper\nhelper.write()\n")
+    module.write_text("def write():\n    return 1\n")
+    (script.parent / name).write_text("{}")
+    (script.parent / "checksums.json").write_text("{}")
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    monkeypatch.setattr(records, "DATA", script.parent)
+    monkeypatch.setattr(records, "CHECKSUMS", script.parent / "checksums.json")
+    monkeypatch.setitem(records.RECORDS, name, records.Record("python book/data/heat.py", 1))
+    assert records.state(name) == "not noted"
+    records.note(name)
+    assert records.state(name) == "as made"
+    module.write_text("def write():\n    # as before\n    return 1\n")
+    assert records.state(name) == "as made"
+    module.write_text("def write():\n    return 2\n")
+    assert records.state(name) == "its program has changed"
+    (script.parent / name).write_text("{ }")
+    assert records.state(name) == "changed by hand"
+
+
+def test_a_record_is_made_again_by_its_command(tmp_path, monkeypatch):
+    folder = tmp_path / "book/data"
+    folder.mkdir(parents=True)
+    (folder / "heat.py").write_text("from pathlib import Path\nPath('book/data/heat.json').write_text('[1]')\n")
+    (folder / "checksums.json").write_text("{}")
+    monkeypatch.setattr(records, "ROOT", tmp_path)
+    monkeypatch.setattr(records, "DATA", folder)
+    monkeypatch.setattr(records, "CHECKSUMS", folder / "checksums.json")
+    monkeypatch.setitem(records.RECORDS, "heat.json", records.Record("python book/data/heat.py", 1))
+    records.main(["heat.json"])
+    assert records.state("heat.json") == "as made"
 
 
 @pytest.fixture
