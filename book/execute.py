@@ -20,9 +20,11 @@ BOOK = Path(__file__).resolve().parent
 RECORD = BOOK / "data" / "executions.json"
 WIDGETS = "application/vnd.jupyter.widget-state+json"
 VIEW = "application/vnd.jupyter.widget-view+json"
+SVG = "image/svg+xml"
 sys.path.insert(0, str(BOOK / "_ext"))
 
 from book_setup import made_by  # noqa: E402 -- its folder is not a package
+from figures import fitted  # noqa: E402
 
 
 def main(paths):
@@ -39,6 +41,7 @@ def main(paths):
         # The kernel writes its Python version here.
         notebook.metadata.language_info = {"name": "python"}
         number_widgets(notebook)
+        fit_figures(notebook)
         notebook.metadata.made_by = made_by(BOOK.parent, notebook)
         nbformat.write(notebook, path)
         record(path.stem, time.perf_counter() - started)
@@ -83,6 +86,13 @@ def number_widgets(notebook):
         number: json.loads(numbered(name))
         for name, number in numbers.items()
     }
+
+
+def fit_figures(notebook):
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if SVG in output.get("data", {}):
+                output.data[SVG] = fitted(output.data[SVG])
 
 
 def record(name, seconds):

@@ -74,10 +74,16 @@ def test_only_pictures_timings_and_widgets_are_ignored(path):
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_picture_has_alternative_text(path):
+def test_every_picture_has_alternative_text_and_a_caption(path):
+    text = path.read_text("utf-8")
     for cell in code_cells(path):
-        if any("image/png" in output.get("data", {}) for output in cell.outputs):
-            assert len(cell.metadata["mystnb"]["image"]["alt"]) > 40
+        kinds = {kind for output in cell.outputs for kind in output.get("data", {})}
+        assert "image/png" not in kinds  # which would be light on a dark page
+        if "image/svg+xml" in kinds:
+            said = cell.metadata["mystnb"]
+            assert len(said["image"]["alt"]) > 40
+            assert len(said["figure"]["caption"]) > 40
+            assert f"{{numref}}`{said['figure']['name']}`" in text
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)

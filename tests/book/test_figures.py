@@ -1,0 +1,61 @@
+"""Figures fit the page: dark on dark pages, and cut between their panels for phones."""
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pytest
+
+from pinnntk_lib import plotting
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "book" / "_ext"))
+import figures
+
+
+def drawn(rows=1, columns=1, bars=False, **look):
+    """Return the SVG of a figure with this many axes."""
+    with plt.style.context(plotting.STYLE):
+        figure, axes = plt.subplots(rows, columns, squeeze=False)
+        for ax in axes.flat:
+            (line,) = ax.plot([0, 1], [0, 1], **look)
+            ax.set(xlabel="x", ylabel="y")
+            if bars:
+                figure.colorbar(plt.cm.ScalarMappable(), ax=ax)
+        written = io.StringIO()
+        figure.savefig(written, format="svg")
+        plt.close(figure)
+    return written.getvalue()
+
+
+@pytest.mark.parametrize("rows", [1, 2])
+@pytest.mark.parametrize("columns", [1, 2, 3])
+@pytest.mark.parametrize("bars", [False, True])
+def test_a_figure_is_cut_between_its_columns(rows, columns, bars):
+    places = figures.cuts(drawn(rows, columns, bars))
+    assert len(places) == columns + 1
+    widths = [b - a for a, b in zip(places, places[1:])]
+    assert max(widths) < 1.2 * min(widths)
+
+
+def test_greys_are_exchanged_in_dark_mode_and_colours_are_not():
+    svg = figures.fitted(drawn(color="0.4"))
+    rules = re.search("<style>@media .prefers-color-scheme: dark. (.*)</style>", svg)[1]
+    levels = dict(re.findall(r'\[style\*="stroke: (#\w+)"\] \{stroke: (#\w+) !important\}', rules))
+    assert levels["#000000"] == "#ced6dd" and levels["#ffffff"] == "#14181e"
+    assert int(levels["#666666"][1:3], 16) == pytest.approx(0xCE + 0.4 * (0x14 - 0xCE), abs=1)
+    coloured = figures.fitted(drawn(color="#0072B2"))
+    assert "stroke: #0072b2" in coloured and '="stroke: #0072b2"' not in coloured
+
+
+def test_a_fitted_figure_is_the_same_in_each_run():
+    assert figures.fitted(drawn()) == figures.fitted(drawn())
+
+
+def test_only_figures_of_several_panels_are_cut():
+    image = '<img alt="Two panels." src="a.svg" />'
+    assert figures.in_panels(image, figures.fitted(drawn())) == image
+    html = figures.in_panels(image, figures.fitted(drawn(columns=2)))
+    assert html.count("<img") == 3
+    assert html.count('alt="Two panels."') == 2  # the whole one, and the first panel, of which one is shown
