@@ -6,7 +6,7 @@ import optax
 import pinnntk_lib as pn
 from pinnntk_lib.training import Checkpoints
 
-STEPS, LOG_EVERY, CHECKPOINT_EVERY = 10_000, 10, 40
+STEPS, LOG_EVERY, CHECKPOINT_EVERY = 20_000, 10, 40
 
 
 def train(directory=None, note=lambda params: {}, **options):
