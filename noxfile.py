@@ -1,0 +1,41 @@
+"""The Makefile's two main commands where there is no make, as on Windows.
+
+pipx run nox -s book    build the book into _build/html
+pipx run nox -s test    test the library, the notebooks and the built pages
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["book"]
+
+NBVAL = "--nbval --nbval-current-env --nbval-cell-timeout 1800 --nbval-sanitize-with tests/book/sanitize.cfg"
+APART = "-p no:cacheprovider --dist loadfile --no-loadscope-reorder"
+
+
+@nox.session
+def book(session):
+    """Build the book, executing only what has changed since its outputs were stored."""
+    install(session)
+    build(session)
+
+
+@nox.session
+def test(session):
+    """Run the library's fast tests, the notebooks, and the tests of the built pages."""
+    install(session)
+    session.run("pytest", "-n", "auto", "-m", "not browser and not slow")
+    session.run("pytest", "-n", "auto", *NBVAL.split(), *APART.split(), *map(str, sorted(Path("book").glob("*.ipynb"))))
+    build(session)
+    session.run("pytest", "-n", "auto", "-m", "browser")
+
+
+def install(session):
+    session.install("--require-hashes", "-r", "requirements.lock")
+    session.install("--no-deps", "--no-build-isolation", "-e", ".")
+
+
+def build(session):
+    session.run("jupyter-book", "build", ".", "--all", "-W", "--keep-going", "--path-output", ".")
+    session.log("The book is ready: open _build/html/index.html.")
