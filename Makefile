@@ -79,9 +79,7 @@ outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place,
 	$(BIN)/python book/execute.py $(NOTEBOOKS)
 
 benchmarks: $(INSTALLED) ## time the library and the packages of 'make others', and store the results (an hour and a half)
-	$(BIN)/python tests/benchmarks/run.py --out book/data
-	$(BIN)/python tests/benchmarks/devices.py --out book/data/devices.json
-	$(BIN)/python tests/benchmarks/scale.py --out book/data/scale.json
+	$(BIN)/python book/data/records.py benchmarks.json laplacian.json many-points.json training-speed.json compile-time.json devices.json scale.json
 
 records: $(INSTALLED) ## list the recorded runs and what they cost; NAMES="scale.json ..." or NAMES=all makes them again
 	@$(BIN)/python book/data/records.py $(NAMES)

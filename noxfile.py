@@ -1,9 +1,10 @@
-"""The Makefile's two main commands where there is no make, as on Windows.
+"""Builds and tests the book where there is no make, as on Windows.
 
 pipx run nox -s book    build the book into _build/html
 pipx run nox -s test    test the library, the notebooks and the built pages
 """
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -37,5 +38,6 @@ def install(session):
 
 
 def build(session):
+    shutil.rmtree("_build/html", ignore_errors=True)
     session.run("jupyter-book", "build", ".", "--all", "-W", "--keep-going", "--path-output", ".")
     session.log("The book is ready: open _build/html/index.html.")

@@ -5,6 +5,7 @@ python book/pdf.py FILE
 needs Chromium or Chrome, and the package pypdf.
 """
 
+import html
 import re
 import shutil
 import subprocess
@@ -28,16 +29,30 @@ def pages(toc: dict) -> list[str]:
 
 
 def title(page: Path) -> str:
-    found = re.search("<title>(.*?)</title>", page.read_text("utf-8"), re.DOTALL)
-    return found[1].partition("&#8212;")[0].partition(" — ")[0].strip()
+    found = re.search(
+        "<title>(.*?)</title>", page.read_text("utf-8"), re.DOTALL
+    )
+    return html.unescape(found[1]).partition(" — ")[0].strip()
 
 
 def printed(browser: str, page: Path, file: Path):
     """Print a page, with as much time as its scripts need."""
     flags = ["--headless", "--no-sandbox", "--disable-gpu"]
-    flags += [f"--virtual-time-budget={1000 * SECONDS}", "--no-pdf-header-footer"]
+    flags += [
+        f"--virtual-time-budget={1000 * SECONDS}",
+        "--no-pdf-header-footer",
+    ]
     command = [browser, *flags, f"--print-to-pdf={file}", page.as_uri()]
     subprocess.run(command, check=True, capture_output=True, timeout=300)
+
+
+def drop_local_links(writer: PdfWriter):
+    """Remove the links between pages, which lead to files of the computer that printed them."""
+    for page in writer.pages:
+        for note in page.get("/Annots", []):
+            action = note.get_object().get("/A", {})
+            if str(action.get("/URI", "")).startswith("file:"):
+                del note.get_object()["/A"]
 
 
 def main(target: str):
@@ -54,9 +69,12 @@ def main(target: str):
             printed(browser, page, file)
             writer.append(file, outline_item=title(page))
             print(name, flush=True)
+    drop_local_links(writer)
     writer.add_metadata({"/Title": "When and why PINNs fail to train"})
     writer.write(target)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) != 2:
+        sys.exit("FILE: expected the name of a file to write")
+    main(sys.argv[1])

@@ -45,6 +45,46 @@ def check_fraction(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_array(name: str, value: Any) -> jax.Array:
+    """Return ``value`` as an array of JAX, or raise an error."""
+    try:
+        return jnp.asarray(value)
+    except Exception as error:  # JAX and NumPy raise several kinds
+        raise TypeError(f"{name}: expected an array of numbers, got {type(value).__name__}") from error
+
+
+def check_numbers(name: str, value: Any, dtype: Any = float) -> np.ndarray:
+    """Return real numbers as an array of NumPy, in double precision or, if ``dtype`` is None, as they are."""
+    try:
+        return np.asarray(value, dtype=dtype)
+    except Exception as error:  # NumPy raises several kinds
+        raise TypeError(f"{name}: expected real numbers, got {value!r}") from error
+
+
+def check_key(name: str, value: Any) -> None:
+    """Check that a value is a random key of JAX, and one only."""
+    try:
+        drawn = jax.eval_shape(jax.random.bits, value)
+    except Exception as error:
+        raise TypeError(f"{name}: expected a JAX random key, got {value!r}") from error
+    if drawn.shape:
+        raise TypeError(f"{name}: expected one JAX random key, got an array of shape {jnp.shape(value)}")
+
+
+def check_choice(name: str, value: Any, choices: Collection[str]) -> None:
+    """Check that a value is one of several words."""
+    if not isinstance(value, str) or value not in choices:
+        said = list(choices) if len(choices) > 2 else " or ".join(map(repr, choices))
+        raise ValueError(f"{name}: expected {'one of ' if len(choices) > 2 else ''}{said}, got {value!r}")
+
+
+def check_function(name: str, value: Any, expected: str = "a function of a point") -> None:
+    """Check that a value can be called."""
+    check_no_class(name, value, expected)
+    if not callable(value):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+
+
 def check_no_class(name: str, value: Any, expected: str) -> None:
     """Check that a value is not a class, which is easily passed where an instance is meant."""
     if isinstance(value, type):
@@ -59,13 +99,21 @@ def check_optimizer(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
 
 
-def check_params(params: Params) -> None:
+def leaves_of(params: Params, name: str = "params") -> list[tuple[Any, Any]]:
+    """Return ``(path, leaf)`` for each leaf of a pytree."""
+    try:
+        return jax.tree_util.tree_leaves_with_path(params)
+    except ValueError as error:  # keys that cannot be sorted
+        raise ValueError(f"{name}: expected a pytree, got one that JAX does not accept: {error}") from error
+
+
+def check_params(params: Params, name: str = "params") -> None:
     """Check that every leaf is a floating-point array and, outside ``jit``, that its values are finite."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
+    leaves = leaves_of(params, name)
     if not leaves:
-        raise ValueError("params: expected a pytree with at least one array, got none")
+        raise ValueError(f"{name}: expected a pytree with at least one array, got none")
     for path, leaf in leaves:
-        where = f"params{jax.tree_util.keystr(path)}"
+        where = f"{name}{jax.tree_util.keystr(path)}"
         if not hasattr(leaf, "dtype") or not jnp.issubdtype(leaf.dtype, jnp.floating):
             kind = getattr(leaf, "dtype", type(leaf).__name__)
             raise TypeError(f"{where}: expected a floating-point array, got {kind}")
@@ -113,7 +161,7 @@ def check_weights(weights: Any, names: Iterable[str]) -> dict[str, float]:
 
 def check_point_weights(name: str, values: Any) -> np.ndarray:
     """Return weights per point, an array (n,) of numbers that are not negative."""
-    array = np.asarray(values)
+    array = check_numbers(name, values, dtype=None)
     if array.ndim != 1 or not len(array) or not jnp.issubdtype(array.dtype, jnp.number):
         raise TypeError(f"{name}: expected a number, or an array (n,) of one per point, got {values!r}")
     if not np.isfinite(array).all() or (array < 0).any():
@@ -134,7 +182,8 @@ def _not_negative(name, value):
     """Check a number that may also be a JAX or NumPy scalar; the value of a traced one cannot be checked."""
     if isinstance(value, jax.core.Tracer):
         return value
-    is_scalar = isinstance(value, jax.Array | np.ndarray) and value.ndim == 0
+    is_array = isinstance(value, jax.Array | np.ndarray)
+    is_scalar = is_array and value.ndim == 0 and jnp.issubdtype(value.dtype, jnp.number)
     number = check_finite(name, value.item() if is_scalar else value)
     if number < 0:
         raise ValueError(f"{name}: expected a number that is not negative, got {number}")
@@ -149,7 +198,9 @@ def check_points(points: Any, names: Iterable[str], name: str = "points") -> dic
     if not isinstance(points, Mapping):
         raise TypeError(f"{name}: expected {{name: (n, d) array}}, got {type(points).__name__}")
     check_names(name, points, names)
-    points = {of: x if isinstance(x := points[of], Points) else jnp.asarray(x) for of in names}
+    if not points:
+        raise ValueError(f"{name}: expected the points of at least one condition, got none")
+    points = {of: x if isinstance(x := points[of], Points) else check_array(f"{name}[{of!r}]", x) for of in names}
     for condition, x in ((of, coordinates(x)) for of, x in points.items()):
         where = f"{name}[{condition!r}]"
         if x.ndim != 2 or 0 in x.shape:

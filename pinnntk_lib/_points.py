@@ -46,17 +46,18 @@ class Points:
     """
 
     def __init__(self, x: Any, **data: Any) -> None:
+        from pinnntk_lib._check import check_array  # which imports this module
+
         if taken := RESERVED & set(data):
             raise ValueError(f"data: expected names other than {sorted(RESERVED)}, got {sorted(taken)}")
-        self.x = jnp.asarray(x)
+        self.x = check_array("x", x)
         if jnp.issubdtype(self.x.dtype, jnp.integer):
             self.x = self.x.astype(float)
         if self.x.ndim != 2 or not self.x.size:
             raise ValueError(f"x: expected a non-empty array of shape (n, d), got shape {self.x.shape}")
-        self.data = {name: self._checked(name, value) for name, value in data.items()}
+        self.data = {name: self._checked(name, check_array(name, value)) for name, value in data.items()}
 
-    def _checked(self, name, value):
-        array = jnp.asarray(value)
+    def _checked(self, name, array):
         if not (jnp.issubdtype(array.dtype, jnp.floating) or jnp.issubdtype(array.dtype, jnp.integer)):
             raise TypeError(f"{name}: expected an array of real numbers, got {array.dtype}")
         if array.ndim == 0 or len(array) != len(self.x):

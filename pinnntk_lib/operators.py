@@ -10,12 +10,13 @@ is the wave operator of the paper's section 7.2::
 All derivatives use forward mode, because points have few coordinates; reverse mode is left for the parameters.
 """
 
+import numbers
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count
+from pinnntk_lib._check import check_count, check_function, check_key
 from pinnntk_lib._types import Function, Operator
 
 __all__ = [
@@ -44,6 +45,7 @@ def d(u: Function, axis: int = 0) -> Function:
         The function ``x -> du/dx_axis (x)`` of a point of shape (d,), with values of the shape of ``u``'s.
 
     Raises:
+        TypeError: if ``u`` is not a function, or ``axis`` not an integer.
         ValueError: when the derivative is evaluated, if ``x`` is not a vector or has no coordinate ``axis``.
 
     Example:
@@ -51,6 +53,9 @@ def d(u: Function, axis: int = 0) -> Function:
         >>> float(d(lambda x: x[0] ** 2 * x[1], axis=0)(jnp.array([3.0, 5.0])))
         30.0
     """
+    check_function("u", u)
+    if isinstance(axis, bool) or not isinstance(axis, numbers.Integral):
+        raise TypeError(f"axis: expected an integer, got {axis!r}")
 
     def du(x):
         return jax.jvp(u, (x,), (_direction(x, axis),))[1]
@@ -91,6 +96,7 @@ def gradient(u: Function) -> Function:
         >>> gradient(lambda x: x[0] ** 2 * x[1])(jnp.array([3.0, 5.0])).tolist()
         [30.0, 9.0]
     """
+    check_function("u", u)
 
     def grad_u(x):
         along = jax.vmap(lambda v: jax.jvp(u, (x,), (v,))[1], out_axes=-1)
@@ -110,6 +116,7 @@ def divergence(u: Function) -> Function:
         >>> float(divergence(lambda x: x**2)(jnp.array([1.0, 2.0])))
         6.0
     """
+    check_function("u", u)
 
     def div_u(x):
         shape = jax.eval_shape(u, x).shape
@@ -165,9 +172,12 @@ def laplacian(u: Function, directions: int | jax.Array | None = None, key: jax.A
         >>> float(laplacian(u, directions=2, key=jax.random.key(0))(x))  # exact here: H has no other entries
         6.0
     """
+    check_function("u", u)
     random = directions is not None and jnp.ndim(directions) == 0
     if random:
         count = check_count("directions", directions)
+    if key is not None:
+        check_key("key", key)
     if random != (key is not None):
         raise ValueError(
             "key: expected a JAX random key with a number of directions, and none without, got "

@@ -164,7 +164,12 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
              6  9e-01
             50  8e-07
     """
-    cells = [tuple(map(str, row)) for row in rows]
+    if not isinstance(columns, Sequence) or isinstance(columns, str):
+        raise TypeError(f"columns: expected a list of names, got {columns!r}")
+    try:
+        cells = [tuple(map(str, row)) for row in rows]
+    except TypeError as error:
+        raise TypeError(f"rows: expected a list of rows of cells, got {rows!r}") from error
     for row in cells:
         if len(row) != len(columns):
             raise ValueError(f"rows: expected {len(columns)} cells, one for each of {[*columns]}, got {row}")

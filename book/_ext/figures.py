@@ -1,49 +1,53 @@
 """Fits Matplotlib's SVG figures to the page: dark on a dark page, and stacked panel by panel on a phone."""
 
 import re
+from itertools import pairwise
 from pathlib import Path
+from xml.etree import ElementTree
 
 from docutils import nodes
 
 # The theme's ground and text in dark mode, between which the greys of a figure are mixed.
 GROUND, INK = (0x14, 0x18, 0x1E), (0xCE, 0xD6, 0xDD)
 GREY = re.compile(r"#(?:([0-9a-f]{2})\1\1|([0-9a-f])\2\2)\b")
-AXES = re.compile(
-    r'<g id="axes_\d+">\s*<g id="patch_\d+">\s*<path d="([^"]*)"'
+NUMBER = r"(-?[\d.]+)"
+PLACE = re.compile(
+    rf"translate\({NUMBER} {NUMBER}\)( rotate\(-90\))? scale\({NUMBER}"
 )
-VIEW = re.compile(r'viewBox="0 0 ([\d.]+) ([\d.]+)"')
+GLYPH_SIZE = 76  # of the last glyph of a text, in the units of its places
+VIEW = re.compile(rf'viewBox="0 0 {NUMBER} {NUMBER}"')
 CUTS = re.compile(r'data-cuts="([^"]*)"')
-MARGIN = 12  # points that the last tick label of an axis may stick out
-THIN = 0.06  # of the figure's width: a colour bar, which stays with its panel
+THIN = (
+    0.06  # of the figure's width: a colour bar, which stays with its panel
+)
 
 
 def fitted(svg: str) -> str:
     """Return a figure with colours for dark pages and the places to cut, and without what differs from run to run."""
     svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
-    svg = re.sub(r' (?:d|x|y)="[^"]*"', _rounded, svg)
+    svg = re.sub(r' (?:d|x|y)="[^"]*"', _shortened, svg)
     places = ",".join(f"{x:.4f}" for x in cuts(svg))
-    style = f"<style>@media (prefers-color-scheme: dark) {{{dark(svg)}}}</style>"
-    return re.sub(
-        "(<svg [^>]*)>",
-        rf'\1 data-cuts="{places}">{style}',
-        svg,
-        count=1,
+    rules = "@media (prefers-color-scheme: dark) {" + dark(svg) + "}"
+    head = (
+        rf'\1 class="pn-figure" data-cuts="{places}"><style>{rules}</style>'
     )
+    return re.sub("(<svg [^>]*)>", head, svg, count=1)
 
 
-def _rounded(places):
-    """Return coordinates to a hundredth of a point, which halves the file."""
+def _shortened(places):
+    """Return coordinates cut to a hundredth of a point, which halves the file."""
     return re.sub(r"(\d\.\d\d)\d+", r"\1", places[0])
 
 
 def dark(svg: str) -> str:
     """Return the rules that exchange black and white, and the greys between them; text is black without saying so."""
-    rules = [f"svg {{fill: {_mixed(0)}}}"]
-    for match in sorted({m[0]: m for m in GREY.finditer(svg)}.items()):
-        color, found = match
+    rules = [f".pn-figure {{fill: {_mixed(0)}}}"]
+    for color, found in sorted(
+        {m[0]: m for m in GREY.finditer(svg)}.items()
+    ):
         level = int(found[1] or 2 * found[2], 16) / 255
         rules += [
-            f'[style*="{of}: {color}"] {{{of}: {_mixed(level)} !important}}'
+            f'.pn-figure [style*="{of}: {color}"] {{{of}: {_mixed(level)} !important}}'
             for of in ("fill", "stroke")
         ]
     return " ".join(rules)
@@ -58,24 +62,65 @@ def _mixed(level):
 
 
 def cuts(svg: str) -> list[float]:
-    """Return where to cut a figure between its columns of axes, as fractions of its width, with 0 and 1."""
+    """Return where to cut a figure between its columns of axes, as fractions of its width, with 0 and 1.
+
+    No cut goes through a text. A figure with a legend of its own, outside the axes, stays whole.
+    """
+    root = ElementTree.fromstring(svg)
     width = float(VIEW.search(svg)[1])
+    if any(_is(group, "legend") for group in root.find("*[@id='figure_1']")):
+        return [0.0, 1.0]
+    groups = list(root.iter("{http://www.w3.org/2000/svg}g"))
+    axes = sorted(_extent(group) for group in groups if _is(group, "axes"))
+    texts = [_length(group) for group in groups if _is(group, "text")]
     columns = []
-    for path in AXES.findall(svg):
-        xs = [float(x) for x in re.findall(r"[ML] (-?[\d.]+)", path)]
-        columns.append((min(xs), max(xs)))
-    ends = []  # of the columns so far
-    for left, right in sorted(columns):
-        is_bar = ends and right - left < THIN * width
-        if ends and (left <= ends[-1][1] or is_bar):
-            ends[-1] = ends[-1][0], max(right, ends[-1][1])
+    for left, right in axes:
+        is_bar = columns and right - left < THIN * width
+        if columns and (left <= columns[-1][1] or is_bar):
+            columns[-1] = columns[-1][0], max(right, columns[-1][1])
         else:
-            ends.append((left, right))
+            columns.append((left, right))
     between = [
-        right + min(MARGIN, (left - right) / 2)
-        for (_, right), (left, _) in zip(ends, ends[1:])
+        _free(right, left, texts)
+        for (_, right), (left, _) in pairwise(columns)
     ]
-    return [0.0, *(x / width for x in between), 1.0]
+    return [0.0, *(x / width for x in between if x is not None), 1.0]
+
+
+def _is(group, kind):
+    return group.get("id", "").startswith(f"{kind}_")
+
+
+def _extent(axes):
+    """Return the left and the right end of axes, from the path of their background."""
+    path = axes.find(".//*[@d]").get("d")
+    xs = [float(x) for x in re.findall(rf"[ML] {NUMBER}", path)]
+    return min(xs), max(xs)
+
+
+def _length(text):
+    """Return the left and the right end of a text, roughly; it is a row of glyphs, each with its place."""
+    for row in text.iter():
+        if place := PLACE.match(row.get("transform", "")):
+            x, size = float(place[1]), float(place[4])
+            if place[3]:  # turned by a right angle
+                return x - size * GLYPH_SIZE, x
+            moves = (glyph.get("transform", "") for glyph in row)
+            found = (re.match(rf"translate\({NUMBER}", m) for m in moves)
+            last = max([0.0, *(float(m[1]) for m in found if m)])
+            return x, x + size * (last + GLYPH_SIZE)
+    return 0.0, 0.0
+
+
+def _free(left, right, texts):
+    """Return the middle of the widest stretch between two columns that no text covers, or None."""
+    covered = [(left, left), *sorted(texts), (right, right)]
+    reached, stretches = left, []
+    for start, end in covered:
+        if reached < start <= right:
+            stretches.append((start - reached, (start + reached) / 2))
+        reached = max(reached, end)
+    return max(stretches)[1] if stretches else None
 
 
 def in_panels(image: str, svg: str) -> str:
@@ -89,7 +134,7 @@ def in_panels(image: str, svg: str) -> str:
     panels = "".join(
         f'<span class="pn-panel" style="--left: {left:.4f}; --width: {right - left:.4f}; '
         f'--ratio: {(right - left) * ratio:.4f}">{alone if left else image}</span>'
-        for left, right in zip(places, places[1:])
+        for left, right in pairwise(places)
     )
     return (
         f'<span class="pn-whole">{image}</span>'

@@ -15,6 +15,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
@@ -23,27 +24,40 @@ ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "book" / "data"
 CHECKSUMS = DATA / "checksums.json"
 BENCHMARKS = "python tests/benchmarks"
-PEERS = "taskset -c 0 .venv-optimisers/bin/python tests/benchmarks/optimisers.py"
+WORKERS = tuple(
+    f"tests/benchmarks/{name}.py"
+    for name in ("worker", "with_library", "with_jax")
+)
+PEERS = (
+    "taskset -c 0 .venv-optimisers/bin/python tests/benchmarks/optimisers.py"
+)
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 
 from book_setup import code_of  # noqa: E402 -- its folder is not a package
 
 
 class Record(NamedTuple):
-    """How a record is made: the command, about how many minutes it takes on two cores, and what it needs."""
+    """How a record is made: the command, about how many minutes it takes on two cores, and what it needs.
+
+    ``also`` names further programs that it runs.
+    """
 
     command: str
     minutes: float
     needs: str = ""
+    also: tuple[str, ...] = ()
 
 
 RECORDS = {
     "benchmarks.json": Record(
-        f"{BENCHMARKS}/run.py benchmarks --out book/data", 90, "make others"
+        f"{BENCHMARKS}/run.py benchmarks --out book/data",
+        90,
+        "make others",
+        WORKERS,
     ),
     "blind-test.json": Record("python book/data/blind_test.py", 10),
     "compile-time.json": Record(
-        f"{BENCHMARKS}/run.py compile-time --out book/data", 10
+        f"{BENCHMARKS}/run.py compile-time --out book/data", 10, "", WORKERS
     ),
     "damping.json": Record(
         f"taskset -c 0 {BENCHMARKS}/damping.py klein-gordon advection wave --rules nielsen line curve loss-bold "
@@ -71,17 +85,22 @@ RECORDS = {
         f"{BENCHMARKS}/gpu.py --out book/data/gpu.json", 8, "a GPU"
     ),
     "laplacian.json": Record(
-        f"{BENCHMARKS}/run.py laplacian --out book/data", 10, "make others"
+        f"{BENCHMARKS}/run.py laplacian --out book/data",
+        10,
+        "make others",
+        WORKERS,
     ),
     "many-points.json": Record(
-        f"{BENCHMARKS}/run.py many-points --out book/data", 2
+        f"{BENCHMARKS}/run.py many-points --out book/data", 2, "", WORKERS
     ),
     "other-libraries.json": Record(
         ".venv-others/bin/python book/data/other_libraries.py",
         2,
         "make others",
     ),
-    "poisson-seeds.json": Record("python book/data/poisson_seeds.py 100", 18),
+    "poisson-seeds.json": Record(
+        "python book/data/poisson_seeds.py 100", 18
+    ),
     "problems.json": Record("python book/data/problems.py", 24),
     "reproduction.json": Record("python book/data/reproduction.py 10", 25),
     "scale.json": Record(
@@ -115,7 +134,7 @@ def program(record: Record) -> str:
         for part in reversed(shlex.split(record.command))
         if part.endswith(".py")
     )
-    files, found = [ROOT / script], []
+    files, found = [ROOT / path for path in (script, *record.also)], []
     while files:
         file = files.pop()
         found.append(file)
@@ -126,7 +145,9 @@ def program(record: Record) -> str:
         names |= {node.module for node in froms if node.module}
         near = (file.with_name(f"{name}.py") for name in sorted(names))
         files += [
-            path for path in near if path.exists() and path not in found + files
+            path
+            for path in near
+            if path.exists() and path not in found + files
         ]
     code = "\0".join(code_of(f.read_text("utf-8")) for f in sorted(found))
     return sha256(code.encode()).hexdigest()[:16]
@@ -168,13 +189,20 @@ def make(name: str):
         for word in words
     )
     print(command, flush=True)
+    started = time.time()
     subprocess.run(command, shell=True, check=True, cwd=ROOT)
+    if (DATA / name).stat().st_mtime < started - 1:
+        sys.exit(f"{name}: the command did not write it")
     note(name)
 
 
 def main(arguments: list[str]):
     names = [name for name in arguments if name != "--note"]
     names = list(RECORDS) if names == ["all"] else names
+    if "--note" in arguments and not names:
+        sys.exit(
+            "NAME: expected the name of a record after --note, got none"
+        )
     for name in names:
         if name not in RECORDS:
             sys.exit(f"NAME: expected one of {[*RECORDS]}, got {name!r}")

@@ -3,7 +3,8 @@
     python book/data/weighting_schemes.py 3
 
 writes ``weighting-schemes.json`` beside this file: relative L2 errors after 40,000 steps of gradient descent (of Adam
-for ``adam``) at several learning rates, or null where training diverged. The problem has a = 4, the network width 100.
+for ``adam``) at several learning rates, and their medians over the last 5,000 steps, or null where training diverged.
+The problem has a = 4, the network width 100. With ``adam falling`` the learning rate falls by a tenth every 2,000 steps.
 """
 
 import sys
@@ -11,6 +12,7 @@ import time
 from dataclasses import replace
 
 import jax
+import numpy as np
 import optax
 import recording
 
@@ -33,33 +35,40 @@ SCHEMES = {
 OPTIMIZERS = {
     **{f"sgd {rate:g}": optax.sgd(rate) for rate in (1e-5, 1e-4, 1e-3)},
     "adam 0.001": optax.adam(1e-3),
+    "adam falling": optax.adam(optax.exponential_decay(1e-3, 2000, 0.9)),
 }
+LATE = 5_000
+
+
+def errors_of(setting, seed):
+    """Return a run's last error and the median of its last ones, or None twice if it diverged."""
+    params, _ = experiments.start_of(setting, seed)
+    try:
+        history = setting.train(params, progress=False).history
+    except pn.DivergenceError:
+        return None, None
+    late = history["error"][history["step"] > setting.steps - LATE]
+    return tuple(
+        float(f"{e:.4g}") for e in (history["error"][-1], np.median(late))
+    )
 
 
 def main(seeds):
     setting = experiments.EXPERIMENTS["poisson1d-a4"].setting()
-    started, errors = time.perf_counter(), {}
+    started, last, late = time.perf_counter(), {}, {}
     for scheme, weights in SCHEMES.items():
-        errors[scheme] = {}
+        last[scheme], late[scheme] = {}, {}
         for name, optimizer in OPTIMIZERS.items():
-            found = []
-            for seed in range(seeds):
-                params, _ = experiments.start_of(setting, seed)
-                tried = replace(
-                    setting, optimizer=optimizer, weights=weights
-                )
-                try:
-                    history = tried.train(params, progress=False).history
-                    found.append(float(f"{history['error'][-1]:.4g}"))
-                except pn.DivergenceError:
-                    found.append(None)
-            errors[scheme][name] = found
+            tried = replace(setting, optimizer=optimizer, weights=weights)
+            found = [errors_of(tried, seed) for seed in range(seeds)]
+            last[scheme][name], late[scheme][name] = map(list, zip(*found))
             print(scheme, name, found, flush=True)
+    results = {"relative_l2_error": last, "median_of_the_last_5000": late}
     recording.write(
         __file__,
         seeds,
         started,
-        {"steps": setting.steps, "relative_l2_error": errors},
+        {"steps": setting.steps} | results,
         arguments=str(seeds),
     )
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pinnntk_lib._check import check_positive
+from pinnntk_lib._check import check_numbers, check_positive
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.models import fourier_features
@@ -105,10 +105,14 @@ def fourier_bandwidth(
     if bandwidths is None:
         side = max(b - a for a, b in zip(problem.lower, problem.upper))
         bandwidths = [2.0**k / side for k in range(-2, 7)]
+    if np.ndim(bandwidths) != 1:
+        raise TypeError(f"bandwidths: expected a list of positive numbers, got {bandwidths!r}")
     if not len(bandwidths):
         raise ValueError("bandwidths: expected at least one positive number, got none")
     candidates = [check_positive(f"bandwidths[{i}]", bandwidth) for i, bandwidth in enumerate(bandwidths)]
-    directions = np.asarray(directions, float)
+    directions = check_numbers("directions", directions)
+    if directions.ndim != 2 or not directions.size or not np.isfinite(directions).all():
+        raise ValueError(f"directions: expected finite numbers of shape (m, d), got {directions!r}")
 
     def evidence(bandwidth):
         return log_evidence(fourier_features(apply, bandwidth * directions), params, problem, points)

@@ -162,7 +162,7 @@ def _learning_rate(optimizer, params):
         return None, None
     expected = "a learning rate or an optax gradient transformation"
     check_no_class("optimizer", optimizer, expected)
-    if not hasattr(optimizer, "update"):
+    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
         if not isinstance(optimizer, numbers.Real):
             raise TypeError(f"optimizer: expected {expected}, got {optimizer!r}")
         if check_finite("optimizer", optimizer) <= 0:

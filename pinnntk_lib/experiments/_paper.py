@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.flatten_util import ravel_pytree
 
+from pinnntk_lib._check import check_params
 from pinnntk_lib._types import Params
 from pinnntk_lib.models import MLP, normalization
 from pinnntk_lib.problems import Poisson1D, Problem, RandomPoints, Wave1D
@@ -102,7 +103,16 @@ def notebook_start(model: MLP, key: jax.Array) -> list[dict[str, jax.Array]]:
 
 
 def relative_change(now: Params, start: Params) -> jax.Array:
-    """Compute ``||now - start|| / ||start||`` for two pytrees, in the norm over all leaves."""
+    """Compute ``||now - start|| / ||start||`` for two pytrees of parameters, in the norm over all leaves.
+
+    Raises:
+        ValueError, TypeError: if one is not a pytree of floating-point arrays, or their structures or shapes differ.
+    """
+    check_params(now, "now")
+    check_params(start, "start")
+    shapes = [(jax.tree.structure(tree), [jnp.shape(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (now, start)]
+    if shapes[0] != shapes[1]:
+        raise ValueError("now, start: expected pytrees of the same structure, with leaves of the same shapes")
     now, start = ravel_pytree(now)[0], ravel_pytree(start)[0]
     return jnp.linalg.norm(now - start) / jnp.linalg.norm(start)
 

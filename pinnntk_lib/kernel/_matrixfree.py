@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_count
+from pinnntk_lib._check import check_array, check_count, check_key
 from pinnntk_lib._deprecated import renamed_keywords
 from pinnntk_lib._static import KEPT, compiled
 from pinnntk_lib._types import Apply, Params
@@ -50,7 +50,7 @@ def ntk_vector_product(
         >>> bool(jnp.allclose(product, K.matrix.sum(1), rtol=1e-4))
         True
     """
-    vector = jnp.asarray(vector)
+    vector = check_array("vector", vector)
     product, n, _ = _product(apply, params, conditions, points, check_count("memory", memory))
     if vector.ndim not in (1, 2) or len(vector) != n:
         raise ValueError(
@@ -99,6 +99,7 @@ def ntk_eigenpairs(
         >>> values.shape, vectors.shape
         ((3,), (200, 3))
     """
+    check_key("key", key)
     product, n, dtype = _product(apply, params, conditions, points, check_count("memory", memory))
     if dtype.itemsize < 4:
         raise TypeError(f"params: expected float32 or float64 for the Lanczos method, got {dtype}")

@@ -13,7 +13,14 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_operators, check_other_points, check_points, first_not_finite
+from pinnntk_lib._check import (
+    check_choice,
+    check_count,
+    check_operators,
+    check_other_points,
+    check_points,
+    first_not_finite,
+)
 from pinnntk_lib._devices import as_mesh
 from pinnntk_lib._points import packing_of
 from pinnntk_lib._types import Apply, Params
@@ -85,8 +92,7 @@ def ntk(
         >>> K.matrix.shape, K.block("u", "r").shape
         ((20, 20), (10, 10))
     """
-    if method not in METHODS:
-        raise ValueError(f"method: expected one of {list(METHODS)}, got {method!r}")
+    check_choice("method", method, METHODS)
     memory, mesh = check_count("memory", memory), as_mesh(mesh)
     others = None
     if other_points is not None:

@@ -92,7 +92,7 @@ class NTK:
 
 def _range(sizes, name):
     names = [known for known, _ in sizes]
-    if name not in names:
+    if not isinstance(name, str) or name not in names:
         raise ValueError(f"name: expected one of {names}, got {name!r}")
     ends = dict(zip(names, accumulate(n for _, n in sizes)))
     return slice(ends[name] - dict(sizes)[name], ends[name])

@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_conditions, check_count, check_operators, check_other_points, check_points
+from pinnntk_lib._check import (
+    check_conditions,
+    check_count,
+    check_function,
+    check_operators,
+    check_other_points,
+    check_points,
+)
 from pinnntk_lib._points import Points
 from pinnntk_lib._types import Function
 from pinnntk_lib.kernel import NTK
@@ -104,6 +111,8 @@ def nngp(
 
 def _kernel(tangent, model, conditions, points, other_points, at, variances, rtol, memory):
     check_model(model)
+    if at is not None:
+        check_function("at", at)
     operators, memory = check_operators(conditions), check_count("memory", memory)
     points = check_points(points, operators)
     if any(isinstance(x, Points) for x in points.values()):

@@ -9,6 +9,8 @@ from pinnntk_lib._check import check_finite, check_positive
 from pinnntk_lib.limit._hermite import Coefficients, Series
 from pinnntk_lib.models import ACTIVATIONS, MLP
 
+MOST_VARIANCE = 1e3  # of a layer's inputs; the quadrature's memory grows with the variance's root, and is 200 MB here
+
 
 class Network(NamedTuple):
     """The quantities that determine the limit, hashable."""
@@ -38,8 +40,14 @@ def network_of(model, radius, variances, rtol):
         )
     rtol = check_positive("rtol", rtol)
     activation, layers = ACTIVATIONS.get(model.activation, model.activation), []
-    largest = weight_variance * check_finite("radius", radius) ** 2 + bias_variance
+    radius = check_finite("radius", radius)
+    largest = weight_variance * radius * radius + bias_variance
     for _ in range(model.depth):
+        if largest > MOST_VARIANCE:
+            raise ValueError(
+                f"weight_variance, bias_variance, points, radius: expected a variance of at most {MOST_VARIANCE:.0f} "
+                f"in every layer, got {largest:.3g}; normalise the inputs (pinnntk_lib.normalization)"
+            )
         # Rounded up, so that similar points find the same cached quadrature rules and tails.
         layers.append(Series(activation, math.ceil(8 * largest) / 8, rtol))
         on_the_way = Coefficients(layers[-1], np.linspace(0.0, layers[-1].variance, 33), (0,), 1, 0).slopes[0]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_count
+from pinnntk_lib._check import check_choice, check_count, check_key, check_numbers
 from pinnntk_lib._types import Params
 
 ACTIVATIONS: dict[str, Callable] = {"tanh": jnp.tanh, "sin": jnp.sin, "erf": jax.lax.erf}
@@ -56,10 +56,10 @@ class MLP:
     def __post_init__(self) -> None:
         for name in ("width", "depth", "dim"):
             object.__setattr__(self, name, check_count(name, getattr(self, name)))
-        if not callable(self.activation) and self.activation not in ACTIVATIONS:
+        is_known = isinstance(self.activation, str) and self.activation in ACTIVATIONS
+        if not callable(self.activation) and not is_known:
             raise ValueError(f"activation: expected a function or one of {list(ACTIVATIONS)}, got {self.activation!r}")
-        if self.parameterization not in ("ntk", "standard"):
-            raise ValueError(f"parameterization: expected 'ntk' or 'standard', got {self.parameterization!r}")
+        check_choice("parameterization", self.parameterization, ("ntk", "standard"))
         for name in ("shift", "scale"):
             object.__setattr__(self, name, self._per_input(name, getattr(self, name)))
         if not np.all(self.scale):
@@ -67,7 +67,7 @@ class MLP:
 
     def _per_input(self, name, value):
         """Return ``value`` as a tuple of ``dim`` floats: hashable, so that the model can be a static jit argument."""
-        array = np.asarray(value, dtype=float)
+        array = check_numbers(name, value)
         if array.shape not in ((), (1,), (self.dim,)) or not np.isfinite(array).all():
             raise ValueError(f"{name}: expected a finite number or {self.dim} of them (dim={self.dim}), got {value!r}")
         return tuple(np.broadcast_to(array, (self.dim,)).tolist())
@@ -82,6 +82,7 @@ class MLP:
 
         The parameters have JAX's default float type. The same key draws different numbers in float32 and float64.
         """
+        check_key("key", key)
         layers = []
         keys = iter(jax.random.split(key, 2 * (self.depth + 1)))
         for fan_in, fan_out in zip(self.sizes[:-1], self.sizes[1:]):
@@ -124,16 +125,19 @@ def normalization(points: jax.Array) -> Normalization:
     multiplies the kernel of an operator of order k by about ``scale**(-2 k)``.
 
     Raises:
-        ValueError: if ``points`` does not have shape (n, d) with n > 0, or is constant along an axis.
+        ValueError, TypeError: if ``points`` does not have shape (n, d) with n > 0, does not consist of real numbers, or
+            is constant along an axis.
 
     Example:
         >>> import jax.numpy as jnp
         >>> normalization(jnp.array([[0.0], [1.0]]))
         {'shift': (0.5,), 'scale': (0.5,)}
     """
-    values = np.asarray(points)
+    values = check_numbers("points", points, dtype=None)
     if values.ndim != 2 or not len(values):
         raise ValueError(f"points: expected shape (n, d), got {values.shape}")
+    if not any(jnp.issubdtype(values.dtype, kind) for kind in (jnp.floating, jnp.integer)):
+        raise TypeError(f"points: expected real numbers, got {values.dtype}")
     scale = values.std(axis=0)
     if not (scale > 0).all():
         raise ValueError(f"points: expected variation along every axis, got standard deviations {scale.tolist()}")

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pinnntk_lib._check import check_positive
+from pinnntk_lib._check import check_numbers, check_positive
 from pinnntk_lib._types import Apply, Function
 
 
@@ -86,6 +86,8 @@ def periodic_inputs(apply: Apply, periods: Sequence[float | None]) -> Apply:
         >>> bool(abs(left - right) < 1e-12)
         True
     """
+    if not isinstance(periods, Sequence) or isinstance(periods, str | bytes):
+        raise TypeError(f"periods: expected a positive number or None for each input, got {periods!r}")
     if not any(period is not None for period in periods):
         raise ValueError(f"periods: expected at least one positive number, got {periods!r}")
     for i, period in enumerate(periods):
@@ -163,7 +165,7 @@ def fourier_features(apply: Apply, frequencies: ArrayLike) -> Apply:
         >>> apply(model.init(jax.random.key(0)), jnp.array([0.5])).shape
         ()
     """
-    B = np.asarray(frequencies, dtype=float)
+    B = check_numbers("frequencies", frequencies)
     if B.ndim != 2 or not B.size or not np.isfinite(B).all():
         raise ValueError(f"frequencies: expected finite numbers of shape (m, d), got {frequencies!r}")
 
@@ -178,7 +180,7 @@ def fourier_features(apply: Apply, frequencies: ArrayLike) -> Apply:
 
 def _numbers(name, values, zero=True):
     """Return one or more finite numbers as an array; ``zero`` says whether they may be zero."""
-    array = np.asarray(values, dtype=float)
+    array = check_numbers(name, values)
     if array.ndim > 1 or not np.isfinite(array).all():
         raise ValueError(f"{name}: expected a finite number, or one per input or output, got {values!r}")
     if not zero and not array.all():

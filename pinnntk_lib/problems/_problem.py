@@ -9,7 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_count, check_no_class, check_points, check_sizes
+from pinnntk_lib._check import (
+    check_count,
+    check_function,
+    check_key,
+    check_no_class,
+    check_numbers,
+    check_points,
+    check_sizes,
+)
 from pinnntk_lib._points import coordinates
 from pinnntk_lib._types import Function, Operator
 from pinnntk_lib.operators import d
@@ -134,12 +142,15 @@ class Problem:
     exact: Function | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.conditions, Mapping):
+            raise TypeError(f"conditions: expected {{name: Condition}}, got {self.conditions!r}")
         if not self.conditions:
             raise ValueError("conditions: expected at least one condition, got none")
         for name, condition in self.conditions.items():
             if not isinstance(condition, Condition):
                 raise TypeError(f"conditions[{name!r}]: expected a Condition, got {condition!r}")
-        if len(self.lower) != len(self.upper) or any(a >= b for a, b in zip(self.lower, self.upper)):
+        lower, upper = check_numbers("lower", self.lower), check_numbers("upper", self.upper)
+        if lower.ndim != 1 or lower.shape != upper.shape or not (lower < upper).all():
             raise ValueError(f"lower, upper: expected corners of a box, got {self.lower} and {self.upper}")
 
     @property
@@ -173,6 +184,8 @@ class Problem:
             check_no_class(f"conditions[{name!r}].sampler", condition.sampler, expected)
             if not callable(condition.sampler):
                 raise TypeError(f"conditions[{name!r}].sampler: expected {expected}, got {condition.sampler!r}")
+        if key is not None:
+            check_key("key", key)
         keys = [None] * len(sizes) if key is None else jax.random.split(key, len(sizes))
         points = {}
         for (name, condition), k in zip(self.conditions.items(), keys):
@@ -201,6 +214,7 @@ class Problem:
             >>> round(float(residuals["r"][1]), 2)  # -f(1/2), that is pi^2
             9.87
         """
+        check_function("u", u)
         points, found = check_points(points, self.conditions), {}
         for name, condition in self.conditions.items():
             values = jax.vmap(lambda x, L=condition.operator: L(u, x))(points[name])

@@ -1,10 +1,12 @@
 """Problems on slabs of time, for long horizons: each slab starts from the solution on the one before it."""
 
+import numbers
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from pinnntk_lib._check import check_finite
 from pinnntk_lib._points import Points, coordinates
@@ -93,7 +95,7 @@ def _started(condition: Condition, before: Function, start: float, axis: int) ->
 
 
 def _names(initial):
-    if isinstance(initial, str) or not isinstance(initial, Collection):
+    if isinstance(initial, str | np.ndarray | jax.Array) or not isinstance(initial, Collection):
         raise TypeError(f"initial: expected a list of names of conditions, got {initial!r}")
     return list(initial)
 
@@ -101,7 +103,7 @@ def _names(initial):
 def _check(problem, start, stop, initial, before, axis):
     if not isinstance(problem, Problem):
         raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
-    if isinstance(axis, bool) or axis not in range(problem.dim):
+    if isinstance(axis, bool) or not isinstance(axis, numbers.Integral) or not 0 <= axis < problem.dim:
         raise ValueError(f"axis: expected a coordinate from 0 to {problem.dim - 1}, got {axis!r}")
     begin, end = problem.lower[axis], problem.upper[axis]
     if not begin <= check_finite("start", start) < check_finite("stop", stop) <= end:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_conditions, check_no_class, check_points
+from pinnntk_lib._check import check_array, check_conditions, check_key, check_no_class, check_numbers, check_points
 from pinnntk_lib._devices import replicated
 from pinnntk_lib._points import Packing, coordinates, packing_of
 from pinnntk_lib._static import compiled, static
@@ -76,10 +76,7 @@ def source(problem, points, key, mesh=None):
         return problem, replicated((points, _values(targets, points)), mesh), _same_every_step
     if key is None:
         raise ValueError("key: expected a JAX random key, since points is a function, got None")
-    try:
-        jax.random.fold_in(key, 0)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"key: expected a JAX random key, got {key!r}") from error
+    check_key("key", key)
     for name, target, _ in targets:
         if hasattr(target, "shape"):
             raise ValueError(
@@ -137,8 +134,9 @@ def _error_measure(apply, params, problem, test_points):
     """
     if problem.exact is None:
         return lambda params: {}
-    x = problem.grid(round(1000 ** (1 / problem.dim))) if test_points is None else jnp.asarray(test_points)
-    if x.ndim != 2 or x.shape[1] != problem.dim:
+    x = problem.grid(round(1000 ** (1 / problem.dim)))
+    x = x if test_points is None else jnp.asarray(check_numbers("test_points", test_points), x.dtype)
+    if x.ndim != 2 or x.shape[1] != problem.dim or not len(x):
         raise ValueError(f"test_points: expected shape (m, {problem.dim}), got {x.shape}")
     exact = jnp.asarray(problem.exact(x))
     shape = jax.eval_shape(jax.vmap(partial(apply, params)), x).shape
@@ -212,7 +210,7 @@ def relative_l2_error(u: jax.Array, exact: jax.Array) -> jax.Array:
         >>> float(relative_l2_error(jnp.array([3.0, 5.0]), jnp.array([3.0, 4.0])))
         0.2
     """
-    u, exact = jnp.asarray(u), jnp.asarray(exact)
+    u, exact = check_array("u", u), check_array("exact", exact)
     if u.shape != exact.shape:
         raise ValueError(f"u, exact: expected the same shape, got {u.shape} and {exact.shape}")
     return jnp.linalg.norm(u - exact) / jnp.linalg.norm(exact)

@@ -26,8 +26,8 @@ that would correct them,
 with J and K of the current parameters. To first order and up to the damping, it is the squared distance to the nearest
 solution, and does not depend on the weights of the conditions. (It is Deuflhard's natural level function for Newton's
 method; Newton Methods for Nonlinear Problems, 2011, section 3.3.) The loss may rise meanwhile, except where mu is
-hardly above the rounding errors of K, or, in single precision, the level hardly above that of the residuals' rounding
-errors. There, the slow modes' part of the level is rounding error too, and steps leading away would pass. With more residuals than parameters, with points that are drawn anew, or with measurements that
+hardly above the rounding errors of K. There, the slow modes' part of the level is rounding error too, and steps leading
+away would pass. With more residuals than parameters, with points that are drawn anew, or with measurements that
 contradict each other, part of the residuals stays at any parameters, and this part in the slow modes would outweigh all
 else. The level is then the loss.
 """
@@ -55,7 +55,7 @@ SHORTFALL = 0.9  # the decrease in the level may fall short of the predicted one
 BEND = 0.75  # the correction is left out if it is longer than this fraction of the direction
 FACTOR = 3.0  # between one damping that is tried and the next
 MOST = 1e12  # the largest damping
-BLURRED = 10.0  # multiple of the least damping, or of the level of noise, below which the loss has to decrease as well
+BLURRED = 10.0  # multiple of the least damping below which the loss has to decrease, whatever the level
 STALLED = 5  # steps in a row that fail
 SAME = 1 - 1e-13  # cosine from which two residuals have the same gradient, far closer than those of neighbouring points
 GAP = 1e-3  # smallest difference of two such residuals that is a contradiction, as a fraction of the largest
@@ -189,7 +189,6 @@ class _Linearised(NamedTuple):
         mean: the mean eigenvalue of K.
         least: mu, as a fraction of the mean, below which rounding errors are larger than mu.
         solvable: whether all residuals can become zero, possibly traced.
-        noise: rounding errors of the residuals, as far as their size goes, an array (n,); None where they do not matter.
     """
 
     residuals: jax.Array
@@ -197,7 +196,6 @@ class _Linearised(NamedTuple):
     mean: jax.Array
     least: float
     solvable: bool | jax.Array
-    noise: jax.Array | None = None
 
 
 def _linearised(scaled, zero, view, roots, memory):
@@ -209,8 +207,7 @@ def _linearised(scaled, zero, view, roots, memory):
     if _is_single(zero.dtype):
         needed = 4 * residuals.size * zero.size * zero.dtype.itemsize  # J, its factors and a copy
         if view.mesh is None and needed <= memory:
-            size = jnp.sqrt(_mean_square(view.params))
-            return _by_singular_values(residuals, jacobian(*setting, roots), solvable, size)
+            return _by_singular_values(residuals, jacobian(*setting, roots), solvable)
         reason = "on a mesh" if view.mesh is not None else f"with less than memory={needed}"
         warnings.warn(
             f"kernel_gradient_descent: in single precision {reason}, rounding errors hide the kernel's eigenvalues "
@@ -246,12 +243,11 @@ def _contradictory(K, r):
     return jnp.any((jnp.abs(cosine) > SAME) & (gap > GAP * jnp.max(jnp.abs(r))))
 
 
-def _by_singular_values(residuals, J, solvable, size):
-    """Return the problem for a Jacobian J (n, P) in single precision, at parameters of a root mean square ``size``.
+def _by_singular_values(residuals, J, solvable):
+    """Return the problem for a Jacobian J (n, P) in single precision.
 
     Rounding errors in K hide its eigenvalues below 1e-7 of the largest. These are squares of J's singular values, so
-    that J itself resolves them down to 1e-14. The rounding errors of the residuals remain. They are about what
-    relative errors of eps in the parameters would cause.
+    that J itself resolves them down to 1e-14.
     """
     tall = J.shape[0] >= J.shape[1]  # of a tall matrix, the decomposition takes half the time
     U, s, V = jnp.linalg.svd(J if tall else J.T, full_matrices=False)
@@ -261,9 +257,7 @@ def _by_singular_values(residuals, J, solvable, size):
         return lambda v: V @ (s / (s**2 + mu) * (U.T @ v))
 
     eps = float(jnp.finfo(J.dtype).eps)
-    signs = jax.random.rademacher(jax.random.key(0), residuals.shape, J.dtype)
-    noise = eps * size * jnp.linalg.norm(J, axis=1) * signs
-    return _Linearised(residuals, solver, s @ s / len(J), eps**2 * len(J), solvable, noise)
+    return _Linearised(residuals, solver, s @ s / len(J), eps**2 * len(J), solvable)
 
 
 class _Search(NamedTuple):
@@ -333,10 +327,7 @@ def _best(scaled, system, damping):
     levels, losses = jax.lax.map(after, steps)
     unchanged = (1 - 10 * float(jnp.finfo(direction.dtype).eps)) * now  # up to rounding errors
     passes = (now - levels >= (1 - SHORTFALL * t) * (now - predicted)) & (levels < unchanged)
-    is_clear = damping >= BLURRED * system.least
-    if system.noise is not None:
-        is_clear &= now > BLURRED * _squared(solve(system.noise))
-    passes &= is_clear | (losses < _squared(system.residuals))
+    passes &= (damping >= BLURRED * system.least) | (losses < _squared(system.residuals))
     best = jnp.argmin(jnp.where(passes, levels, jnp.inf))
     return steps[best], passes[best]
 
@@ -356,8 +347,3 @@ def _derivatives(f, t):
 
 def _squared(v):
     return v @ v
-
-
-def _mean_square(tree):
-    flat = ravel_pytree(tree)[0]
-    return _squared(flat) / flat.size

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_names, check_positive, check_positive_weights
+from pinnntk_lib._check import check_array, check_names, check_numbers, check_positive, check_positive_weights
 from pinnntk_lib.kernel import NTK
 
 Times = Sequence[float] | np.ndarray | jax.Array
@@ -60,7 +60,8 @@ class Linearized:
             raise TypeError(f"residuals: expected {{name: (n_name,) array}}, got {type(self.residuals).__name__}")
         check_names("residuals", self.residuals, self.K.names)
         for name, n in self.K.sizes:
-            where, r = f"residuals[{name!r}]", self.residuals[name]
+            where = f"residuals[{name!r}]"
+            r = check_array(where, self.residuals[name])
             if jnp.shape(r) != (n,):
                 raise ValueError(f"{where}: expected shape ({n},), as in K, got {jnp.shape(r)}")
             if not jnp.issubdtype(jnp.result_type(r), jnp.floating):
@@ -160,7 +161,7 @@ class Linearized:
 
     def _times(self, t, learning_rate):
         """Check both arguments and return ``t`` as an array."""
-        t = jnp.asarray(t, self.K.matrix.dtype)
+        t = jnp.asarray(check_numbers("t", t), self.K.matrix.dtype)
         if t.ndim != 1 or not (t >= 0).all():
             raise ValueError(f"t: expected an array (T,) of non-negative numbers, got {t}")
         if learning_rate is not None:

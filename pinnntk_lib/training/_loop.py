@@ -13,15 +13,18 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.tree_util import keystr
 from tqdm.auto import tqdm
 
 from pinnntk_lib._check import (
+    check_array,
     check_conditions,
     check_count,
     check_no_class,
     check_optimizer,
     check_params,
     first_not_finite,
+    leaves_of,
 )
 from pinnntk_lib._devices import as_mesh, replicated
 from pinnntk_lib._static import static
@@ -273,7 +276,8 @@ def _check_kinds(optimizer, measure, checkpoint_every, held_out, patience):
 def _start(apply, params, problem, optimizer, weighting, points):
     """Check model, parameters and conditions, and return the state at step 0."""
     check_no_class("apply", apply, "a function apply(params, x)")
-    params = jax.tree.map(jnp.asarray, params)
+    arrays = [check_array(f"params{keystr(path)}", leaf) for path, leaf in leaves_of(params)]
+    params = jax.tree.unflatten(jax.tree.structure(params), arrays)
     check_params(params)
     check_conditions(apply, params, problem.operators, next(iter(points.values()))[0])
     state = TrainState(jnp.zeros((), int), params, optimizer.init(params), weighting.init(list(problem.conditions)))

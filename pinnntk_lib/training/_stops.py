@@ -47,7 +47,7 @@ class Stops:
 
 
 def _snapshot_steps(snapshots, steps):
-    if isinstance(snapshots, str) or not isinstance(snapshots, Iterable):
+    if isinstance(snapshots, str) or not isinstance(snapshots, Iterable) or getattr(snapshots, "ndim", 1) != 1:
         raise TypeError(f"snapshots: expected step numbers, got {snapshots!r}")
     snapshots = list(snapshots)
     for step in snapshots:

@@ -23,6 +23,7 @@ import jax
 import jax.numpy as jnp
 
 from pinnntk_lib._check import (
+    check_choice,
     check_count,
     check_fraction,
     check_names,
@@ -164,8 +165,7 @@ class NTKWeights:
 
     def __post_init__(self) -> None:
         check_count("every", self.every)
-        if self.normalize not in ("mean", "trace"):
-            raise ValueError(f"normalize: expected 'mean' or 'trace', got {self.normalize!r}")
+        check_choice("normalize", self.normalize, ("mean", "trace"))
         check_fraction("smoothing", self.smoothing)
 
     def init(self, names: Sequence[str]) -> Any:

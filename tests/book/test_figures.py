@@ -1,6 +1,7 @@
 """Figures fit the page: dark on dark pages, and cut between their panels for phones."""
 
 import io
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -22,7 +23,7 @@ def drawn(rows=1, columns=1, bars=False, **look):
             (line,) = ax.plot([0, 1], [0, 1], **look)
             ax.set(xlabel="x", ylabel="y")
             if bars:
-                figure.colorbar(plt.cm.ScalarMappable(), ax=ax)
+                figure.colorbar(plt.cm.ScalarMappable(), ax=ax, label="error")
         written = io.StringIO()
         figure.savefig(written, format="svg")
         plt.close(figure)
@@ -33,9 +34,16 @@ def drawn(rows=1, columns=1, bars=False, **look):
 @pytest.mark.parametrize("columns", [1, 2, 3])
 @pytest.mark.parametrize("bars", [False, True])
 def test_a_figure_is_cut_between_its_columns(rows, columns, bars):
-    places = figures.cuts(drawn(rows, columns, bars))
+    svg = drawn(rows, columns, bars)
+    places = figures.cuts(svg)
     assert len(places) == columns + 1
-    widths = [b - a for a, b in zip(places, places[1:])]
+    width = float(figures.VIEW.search(svg)[1])
+    for text in re.findall(r'<g id="text_\d+">.*?</g>', svg, re.DOTALL):
+        x = float(re.search(r"translate\(([\d.]+)", text)[1]) / width
+        glyphs = len(re.findall("<use", text))
+        end = x + (0 if "rotate(-90)" in text else glyphs * 7 / width)  # 7 points are more than a letter is wide
+        assert not any(x < place < end for place in places[1:-1])
+    widths = [b - a for a, b in itertools.pairwise(places)]
     assert max(widths) < 1.2 * min(widths)
 
 
@@ -43,14 +51,27 @@ def test_greys_are_exchanged_in_dark_mode_and_colours_are_not():
     svg = figures.fitted(drawn(color="0.4"))
     rules = re.search("<style>@media .prefers-color-scheme: dark. (.*)</style>", svg)[1]
     levels = dict(re.findall(r'\[style\*="stroke: (#\w+)"\] \{stroke: (#\w+) !important\}', rules))
-    assert levels["#000000"] == "#ced6dd" and levels["#ffffff"] == "#14181e"
+    assert levels["#000000"] == "#ced6dd"
+    assert levels["#ffffff"] == "#14181e"
     assert int(levels["#666666"][1:3], 16) == pytest.approx(0xCE + 0.4 * (0x14 - 0xCE), abs=1)
     coloured = figures.fitted(drawn(color="#0072B2"))
-    assert "stroke: #0072b2" in coloured and '="stroke: #0072b2"' not in coloured
+    assert "stroke: #0072b2" in coloured
+    assert '="stroke: #0072b2"' not in coloured
 
 
 def test_a_fitted_figure_is_the_same_in_each_run():
     assert figures.fitted(drawn()) == figures.fitted(drawn())
+
+
+def test_a_figure_with_its_own_legend_stays_whole():
+    with plt.style.context(plotting.STYLE):
+        figure, axes = plt.subplots(1, 2)
+        axes[0].plot([0, 1], label="a line")
+        figure.legend(loc="outside lower center")
+        written = io.StringIO()
+        figure.savefig(written, format="svg")
+        plt.close(figure)
+    assert figures.cuts(written.getvalue()) == [0.0, 1.0]
 
 
 def test_only_figures_of_several_panels_are_cut():

@@ -4,7 +4,6 @@ import errno
 import multiprocessing
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from conftest import same
 from pinnntk_lib.training import Checkpoints
 from pinnntk_lib.training._result import packed
 
+resource = pytest.importorskip("resource")  # Windows has none, nor signals
 OPTIMIZER = optax.adam(1e-3)
 
 
