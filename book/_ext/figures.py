@@ -24,7 +24,10 @@ THIN = (
 
 def fitted(svg: str) -> str:
     """Return a figure with colours for dark pages and the places to cut, and without what differs from run to run."""
-    svg = re.sub(r"\s*<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(
+        r"\s*<(metadata|!--).*?(</metadata|--)>", "", svg, flags=re.DOTALL
+    )
+    svg = re.sub(r"\n +", "\n", svg)
     svg = re.sub(r' (?:d|x|y)="[^"]*"', _shortened, svg)
     places = ",".join(f"{x:.4f}" for x in cuts(svg))
     rules = "@media (prefers-color-scheme: dark) {" + dark(svg) + "}"
@@ -35,8 +38,8 @@ def fitted(svg: str) -> str:
 
 
 def _shortened(places):
-    """Return coordinates cut to a hundredth of a point, which halves the file."""
-    return re.sub(r"(\d\.\d\d)\d+", r"\1", places[0])
+    """Return coordinates without line breaks, and cut to a tenth of a point, which halves the file."""
+    return re.sub(r"(\d\.\d)\d+", r"\1", re.sub(r"\s+", " ", places[0]))
 
 
 def dark(svg: str) -> str:
