@@ -17,9 +17,8 @@ PLACE = re.compile(
 GLYPH_SIZE = 76  # of the last glyph of a text, in the units of its places
 VIEW = re.compile(rf'viewBox="0 0 {NUMBER} {NUMBER}"')
 CUTS = re.compile(r'data-cuts="([^"]*)"')
-THIN = (
-    0.06  # of the figure's width: a colour bar, which stays with its panel
-)
+# Narrower than this fraction of the figure is a colour bar, which stays with its panel.
+THIN = 0.06
 
 
 def fitted(svg: str) -> str:

@@ -111,6 +111,7 @@ RECORDS = {
         f"{BENCHMARKS}/run.py training-speed --out book/data",
         10,
         "make others",
+        WORKERS,
     ),
     "weighting-schemes.json": Record(
         "python book/data/weighting_schemes.py 3", 10

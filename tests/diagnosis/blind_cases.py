@@ -801,7 +801,7 @@ def single_precision_floor(cured=False):
         exact,
     )
     points = {name: x.astype(dtype) for name, x in problem.points({"ends": 2, "slopes": 2, "eq": 120}).items()}
-    # in the first hundred steps, a run may leave its floor again for a while
+    # far beyond the hundred steps that it takes to reach the floor
     params = trained(apply, params, problem, points, pn.kernel_gradient_descent(), 300)
     return apply, params, problem, points, optax.adam(1e-3)
 
