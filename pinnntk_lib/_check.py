@@ -2,7 +2,9 @@
 
 import math
 import numbers
+import os
 from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -38,6 +40,16 @@ def check_positive(name: str, value: Any) -> float:
     return float(value)
 
 
+def check_coordinate(name: str, value: Any, dim: int | None = None) -> int:
+    """Return ``value`` as the index of one of the coordinates 0, ..., dim - 1, or raise an error."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name}: expected the index of a coordinate, an integer, got {value!r}")
+    if value < 0 or (dim is not None and value >= dim):
+        expected = "0 or a positive integer" if dim is None else f"a coordinate from 0 to {dim - 1}"
+        raise ValueError(f"{name}: expected {expected}, got {value!r}")
+    return int(value)
+
+
 def check_fraction(name: str, value: Any) -> float:
     """Return ``value`` as a float in [0, 1), or raise an error."""
     if not 0 <= check_finite(name, value) < 1:
@@ -59,6 +71,21 @@ def check_numbers(name: str, value: Any, dtype: Any = float) -> np.ndarray:
         return np.asarray(value, dtype=dtype)
     except Exception as error:  # NumPy raises several kinds
         raise TypeError(f"{name}: expected real numbers, got {value!r}") from error
+
+
+def check_frequencies(name: str, value: Any) -> np.ndarray:
+    """Return finite numbers as an array (m, d)."""
+    array = check_numbers(name, value)
+    if array.ndim != 2 or not array.size or not np.isfinite(array).all():
+        raise ValueError(f"{name}: expected finite numbers of shape (m, d), got {value!r}")
+    return array
+
+
+def check_path(name: str, value: Any, expected: str = "the name of a file") -> Path:
+    """Return the name of a file or a directory as a path."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    return Path(value)
 
 
 def check_key(name: str, value: Any) -> None:

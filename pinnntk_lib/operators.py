@@ -10,13 +10,12 @@ is the wave operator of the paper's section 7.2::
 All derivatives use forward mode, because points have few coordinates; reverse mode is left for the parameters.
 """
 
-import numbers
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_function, check_key
+from pinnntk_lib._check import check_coordinate, check_count, check_function, check_key
 from pinnntk_lib._types import Function, Operator
 
 __all__ = [
@@ -46,7 +45,8 @@ def d(u: Function, axis: int = 0) -> Function:
 
     Raises:
         TypeError: if ``u`` is not a function, or ``axis`` not an integer.
-        ValueError: when the derivative is evaluated, if ``x`` is not a vector or has no coordinate ``axis``.
+        ValueError: if ``axis`` is negative; when the derivative is evaluated, if ``x`` is not a vector or has no
+            coordinate ``axis``.
 
     Example:
         >>> import jax.numpy as jnp
@@ -54,8 +54,7 @@ def d(u: Function, axis: int = 0) -> Function:
         30.0
     """
     check_function("u", u)
-    if isinstance(axis, bool) or not isinstance(axis, numbers.Integral):
-        raise TypeError(f"axis: expected an integer, got {axis!r}")
+    check_coordinate("axis", axis)
 
     def du(x):
         return jax.jvp(u, (x,), (_direction(x, axis),))[1]
@@ -251,8 +250,7 @@ def _direction(x, axis):
     """Return the unit vector along ``axis``, with the shape and dtype of ``x``."""
     _check_point(x)
     # Without this check, JAX drops an index out of range and the derivative is silently zero.
-    if not 0 <= axis < x.shape[0]:
-        raise ValueError(f"axis: expected 0 to {x.shape[0] - 1} for a point of shape {x.shape}, got {axis}")
+    check_coordinate("axis", axis, x.shape[0])
     return jnp.zeros_like(x).at[axis].set(1)
 
 

@@ -19,11 +19,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from pinnntk_lib._check import check_function, check_numbers, check_params, check_positive
 from pinnntk_lib._deprecated import renamed_keywords
 from pinnntk_lib._text import Table
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import NTK
-from pinnntk_lib.problems import Problem
+from pinnntk_lib.problems import Problem, check_problem
 from pinnntk_lib.training import DivergenceError
 
 __all__ = ["STYLE", "field", "figures_html", "losses", "solution", "spectrum", "table", "weights"]
@@ -48,9 +49,11 @@ def losses(history: Mapping[str, Any], ax: Axes | None = None, divergence: Diver
         divergence: the :class:`~pinnntk_lib.training.DivergenceError` that ended the run, if any. A dotted line leads
             to the losses at which the run was stopped.
     """
-    ax = ax or plt.gca()
+    ax, columns = _axes(ax), _columns(history, "losses")
+    if not isinstance(divergence, DivergenceError | None):
+        raise TypeError(f"divergence: expected a DivergenceError or None, got {divergence!r}")
     steps = np.maximum(history["step"], 1)
-    for name, values in history["losses"].items():
+    for name, values in columns.items():
         (line,) = ax.loglog(steps, values, label=rf"$\mathcal{{L}}_{{{name}}}$", **line_look(name))
         if divergence is not None:
             end = [steps[-1], divergence.step], [values[-1], divergence.losses[name]]
@@ -67,8 +70,8 @@ def weights(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
         history: the history of a :class:`~pinnntk_lib.Result`.
         ax: axes to draw into; the current ones if None.
     """
-    ax = ax or plt.gca()
-    for name, values in history["weights"].items():
+    ax = _axes(ax)
+    for name, values in _columns(history, "weights").items():
         ax.semilogy(history["step"], values, label=rf"$\lambda_{{{name}}}$", **line_look(name))
     ax.set(xlabel="step", ylabel="weight")
     ax.legend()
@@ -81,9 +84,12 @@ def solution(apply: Apply, params: Params, problem: Problem, ax: Axes | None = N
     Raises:
         ValueError: if the problem has more than one dimension.
     """
+    check_function("apply", apply, "a function apply(params, x)")
+    check_params(params)
+    check_problem(problem)
     if problem.dim != 1:
         raise ValueError(f"problem: expected one dimension, got {problem.dim}")
-    ax = ax or plt.gca()
+    ax = _axes(ax)
     x = problem.grid(points)
     if problem.exact is not None:
         ax.plot(x[:, 0], problem.exact(x), color="black", linewidth=1.2, label="exact")
@@ -113,14 +119,17 @@ def field(
     Raises:
         ValueError: if the problem is not two-dimensional, or the shape of the values is not that of a square grid.
     """
+    check_problem(problem)
     if problem.dim != 2:
         raise ValueError(f"problem: expected two dimensions, got {problem.dim}")
-    values = np.asarray(values)
+    values = check_numbers("values", values)
     side = math.isqrt(values.size)
     if values.shape not in ((side, side), (side * side,)):
         raise ValueError(f"values: expected shape (n, n) or (n * n,), got {values.shape}")
-    ax = ax or plt.gca()
-    vmax = abs(values).max() if vmax is None else vmax
+    ax = _axes(ax)
+    vmax = np.abs(values).max(initial=0.0) if vmax is None else check_positive("vmax", vmax)
+    if len(labels) != 2:
+        raise ValueError(f"labels: expected two axis labels, got {labels!r}")
     across, up = (np.linspace(a, b, side) for a, b in zip(problem.lower, problem.upper))
     ax.pcolormesh(across, up, values.reshape(side, side).T, cmap="RdBu_r", vmin=-vmax, vmax=vmax, rasterized=True)
     ax.set(xlabel=labels[0], ylabel=labels[1])
@@ -136,7 +145,11 @@ def spectrum(K: NTK, ax: Axes | None = None, names: Iterable[str] | None = None,
         suffix: text added to each label.
         look: line properties that override the condition's own.
     """
-    ax = ax or plt.gca()
+    if not isinstance(K, NTK):
+        raise TypeError(f"K: expected a kernel, as pinnntk_lib.ntk returns, got {type(K).__name__}")
+    if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
+        raise TypeError(f"names: expected a list of names of conditions, got {names!r}")
+    ax = _axes(ax)
     for name in K.names if names is None else names:
         eigenvalues = np.asarray(K.eigvalsh(name))
         # Eigenvalues below this level are rounding error and may be negative.
@@ -184,6 +197,8 @@ def figures_html(figures: Mapping[str, Figure]) -> str:
     Args:
         figures: ``{alternative text: figure}``. The text says in a sentence what the figure shows.
     """
+    if not isinstance(figures, Mapping) or not all(isinstance(figure, Figure) for figure in figures.values()):
+        raise TypeError(f"figures: expected {{alternative text: figure}}, got {figures!r}")
     images = "".join(_image(figure, alt) for alt, figure in figures.items())
     return f'<div style="display:flex;flex-wrap:wrap;gap:0.5em">{images}</div>'
 
@@ -197,6 +212,21 @@ def _image(figure, alt):
     data = base64.b64encode(buffer.getvalue()).decode()
     style = "flex:1 1 12em;min-width:0;max-width:24em;height:auto"
     return f'<img alt="{html.escape(alt)}" style="{style}" src="data:image/png;base64,{data}">'
+
+
+def _axes(ax):
+    if ax is None:
+        return plt.gca()
+    if not isinstance(ax, Axes):
+        raise TypeError(f"ax: expected Matplotlib's axes or None, got {ax!r}")
+    return ax
+
+
+def _columns(history, kind):
+    """Return one kind of columns of a history, ``{name: values}``."""
+    if not isinstance(history, Mapping) or not {"step", kind} <= set(history):
+        raise TypeError(f"history: expected that of a pinnntk_lib.Result, got {history!r}")
+    return history[kind]
 
 
 def line_look(name):

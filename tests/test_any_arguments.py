@@ -2,11 +2,13 @@
 
 import inspect
 import re
+import tempfile
 import warnings
 
 import hypothesis.extra.numpy as hnp
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -47,6 +49,26 @@ def at_a_point(of):
     return applied
 
 
+def saved(params):
+    """Save parameters. (Any text is the name of a file, so that the file is not one of the arguments.)"""
+    with tempfile.TemporaryDirectory() as folder:
+        pn.save_params(f"{folder}/saved.npz", params)
+
+
+def drawn(plot):
+    """Return a function that plots into a new figure, which is closed."""
+
+    def into_a_new_figure(**arguments):
+        figure, ax = plt.subplots()
+        try:
+            plot(**{"ax": ax, **arguments})
+        finally:
+            plt.close(figure)
+
+    return into_a_new_figure
+
+
+HISTORY = {"step": np.arange(2), "losses": {"u": np.ones(2)}, "weights": {"u": np.ones(2)}}
 SETTING = {"apply": MODEL.apply, "params": PARAMS, "conditions": PROBLEM, "points": POINTS}
 TRAINED = {"apply": MODEL.apply, "params": PARAMS, "problem": PROBLEM, "points": POINTS}
 # Functions, with arguments that are right; one of these at a time is replaced.
@@ -60,6 +82,11 @@ CALLS = {
     | {"optimizer": optax.sgd(1e-6), "steps": 2, "weights": {"u": 1.0, "r": 2.0}, "key": None, "log_every": 1}
     | {"test_points": X, "measure": None, "held_out": POINTS, "patience": 3, "single_steps": 0, "snapshots": (1,)}
     | {"checkpoint_every": 10, "resume": None, "progress": False, "mesh": None},
+    pn.compare: TRAINED
+    | {"seconds": 1e-3, "optimizer": optax.sgd(1e-6), "weights": {"u": 1.0, "r": 2.0}, "trials": {"mine": {}}}
+    | {"held_out": POINTS, "key": jax.random.key(0), "progress": False},
+    saved: {"params": PARAMS},
+    pn.load_params: {"file": "none.npz", "like": PARAMS},
     pn.log_evidence: TRAINED,
     pn.fourier_bandwidth: TRAINED
     | {"apply": WIDER.apply, "params": WIDER.init(jax.random.key(0)), "directions": np.ones((1, 1))}
@@ -122,6 +149,12 @@ CALLS = {
     pn.limit.ntk_function: {"model": MODEL, "radius": 2.0, "rtol": 1e-6},
     MODEL.init: {"key": jax.random.key(0)},
     experiments.relative_change: {"now": np.ones(3), "start": np.ones(3)},
+    drawn(plotting.losses): {"history": HISTORY, "ax": None, "divergence": None},
+    drawn(plotting.weights): {"history": HISTORY, "ax": None},
+    drawn(plotting.solution): {"apply": MODEL.apply, "params": PARAMS, "problem": PROBLEM, "points": 5},
+    drawn(plotting.field): {"values": np.ones(4), "problem": SQUARE, "vmax": 1.0, "labels": ("t", "x")},
+    drawn(plotting.spectrum): {"K": K, "names": ["u"], "suffix": " last"},
+    plotting.figures_html: {"figures": {}},
     plotting.table: {"columns": ["a", "b"], "rows": [["x", 1]]},
     K.block: {"a": "u", "b": "r"},
     K.rows: {"name": "u"},
@@ -180,7 +213,11 @@ def raised(function, arguments):
             function(**arguments)
         except (ValueError, TypeError, pn.CheckpointError) as error:
             return error
-        except (pn.DivergenceError, ZeroDivisionError):  # a weight was large, or a user's function failed
+        except (
+            pn.DivergenceError,
+            ZeroDivisionError,
+            OSError,
+        ):  # large weights, a user's function, no file
             return None
 
 

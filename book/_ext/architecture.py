@@ -186,7 +186,7 @@ def svg(root: Path) -> str:
     boxes.append(box(EDGE, height - EDGE - HIGH, bar, FOUNDATION))
     said = "; ".join(f"{a} imports {b}" for a, b in plan.direct)
     return f"""<svg class="pn-architecture" viewBox="0 0 {width} {height}" role="img" aria-labelledby="pn-rooms">
-<title id="pn-rooms">The rooms of the library, and the arrows between them: {escape(said)}.</title>
+<title id="pn-rooms">The subpackages of the library, and the arrows between them: {escape(said)}.</title>
 <defs><marker id="pn-arrow" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
 <path d="M0 0 8 4 0 8z"/></marker></defs>
 <g>{"".join(arrow(a, b) for a, b in plan.direct)}</g><g>{"".join(boxes)}</g></svg>"""

@@ -27,7 +27,9 @@ PAGE = (
     "stage",
     "form",
     "lab",
+    "live",
 )
+FAILED = Path("book/_static/landing/failed.json")
 LICENCE = (
     "// With ml-matrix, under the MIT licence: see ../ml-matrix/LICENSE."
 )
@@ -57,7 +59,8 @@ def script(root: Path) -> str:
     """Return the script of the whole lab."""
     worker = training(root) + modules(root, "theatre", "worker")
     page = modules(root, *PAGE)
-    body = f"const WORKER = {json.dumps(worker)};\n{page}"
+    failed = f"const FAILED = {(root / FAILED).read_text('utf-8')};"
+    body = f"const WORKER = {json.dumps(worker)};\n{failed}\n{page}"
     return f'{LICENCE}\n(() => {{\n"use strict";\n{body}}})();\n'
 
 
@@ -70,6 +73,7 @@ def write(app, config):
     config.exclude_patterns += [
         "lab/*.mjs",
         "ml-matrix/*.js",
+        "landing/*.json",
     ]
 
 

@@ -1,10 +1,13 @@
 """Draws the eight pictures of the front page: the paper's Poisson problem (a = 4, width 100), trained four times.
 
+Also saves the parameters of the run that fails, W0, b0, W1, b1, which the page cures while the reader watches.
+
 python book/data/landing.py
 
 takes about half a minute.
 """
 
+import json
 from pathlib import Path
 
 import jax
@@ -146,6 +149,9 @@ def main():
             metadata={"Software": None},
         )
         plt.close(fig)
+    at = [np.ravel(layer[of]) for layer in plain.params for of in ("W", "b")]
+    failed = {"step": STEPS, "params": np.concatenate(at).tolist()}
+    (FOLDER / "failed.json").write_text(json.dumps(failed) + "\n")
     for name, run in (
         ("plain", plain),
         ("adaptive", adaptive),

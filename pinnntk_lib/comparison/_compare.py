@@ -15,7 +15,7 @@ from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.comparison._remedies import Setting, remedies
 from pinnntk_lib.comparison._result import Comparison, Trial
 from pinnntk_lib.diagnosis import diagnose
-from pinnntk_lib.problems import Problem, other_points
+from pinnntk_lib.problems import Problem, check_problem, other_points
 from pinnntk_lib.training import DivergenceError, Weighting, train
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def compare(
     import optax
 
     check_positive("seconds", seconds)
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
+    check_problem(problem)
     key = jax.random.key(0) if key is None else key
     drawn = points(key) if callable(points) else points
     diagnosis = diagnose(apply, params, problem, drawn, optimizer=optimizer)

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pinnntk_lib._check import check_numbers, check_positive
+from pinnntk_lib._check import check_frequencies, check_positive
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.models import fourier_features
-from pinnntk_lib.problems import Problem
+from pinnntk_lib.problems import Problem, check_problem
 
 NOISE = 1e-8, 1e-5  # relative to the kernel's largest eigenvalue, in double and in single precision
 
@@ -52,8 +52,7 @@ def log_evidence(apply: Apply, params: Params, problem: Problem, points: Mapping
         >>> pn.log_evidence(wide, params, problem, points) > pn.log_evidence(narrow, params, problem, points)
         True
     """
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
+    check_problem(problem)
     K = ntk(apply, params, problem, points)
     found = problem.residuals(lambda x: apply(params, x), points)
     r = np.concatenate([np.asarray(found[name], np.float64) for name in K.names])
@@ -100,8 +99,7 @@ def fourier_bandwidth(
         >>> 2 <= bandwidth <= 16  # the solution sin(4 pi x) has frequency 12.6
         True
     """
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
+    check_problem(problem)
     if bandwidths is None:
         side = max(b - a for a, b in zip(problem.lower, problem.upper))
         bandwidths = [2.0**k / side for k in range(-2, 7)]
@@ -110,9 +108,7 @@ def fourier_bandwidth(
     if not len(bandwidths):
         raise ValueError("bandwidths: expected at least one positive number, got none")
     candidates = [check_positive(f"bandwidths[{i}]", bandwidth) for i, bandwidth in enumerate(bandwidths)]
-    directions = check_numbers("directions", directions)
-    if directions.ndim != 2 or not directions.size or not np.isfinite(directions).all():
-        raise ValueError(f"directions: expected finite numbers of shape (m, d), got {directions!r}")
+    directions = check_frequencies("directions", directions)
 
     def evidence(bandwidth):
         return log_evidence(fourier_features(apply, bandwidth * directions), params, problem, points)

@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pinnntk_lib._check import check_count
+from pinnntk_lib._check import check_count, check_path
 from pinnntk_lib.experiments._paper import EXPERIMENTS, relative_change, start_of
 from pinnntk_lib.experiments._records import flatten, provenance, replace_file, unflatten
 from pinnntk_lib.kernel import ntk
@@ -68,7 +68,7 @@ def run(
         raise ValueError(f"name: expected one of {', '.join(EXPERIMENTS)}, got {name!r}")
     setting = EXPERIMENTS[name].setting()
     steps = setting.steps if steps is None else check_count("steps", steps)
-    out = Path(f"runs/{name}-seed{seed}" if out is None else out)
+    out = check_path("out", f"runs/{name}-seed{seed}" if out is None else out, "a directory")
     record = _opened(out, name, seed, resume)
     checkpoints = out / "checkpoints"
     params, key = start_of(setting, seed)
@@ -107,7 +107,7 @@ def load(directory: str | Path) -> Run:
     Raises:
         FileNotFoundError: if the directory holds no finished, interrupted or diverged run.
     """
-    directory = Path(directory)
+    directory = check_path("directory", directory, "a directory")
     record = json.loads((directory / "record.json").read_text())
     setting = EXPERIMENTS[record["experiment"]].setting()
     like = jax.eval_shape(lambda key: setting.start(setting.model, key), jax.random.key(0))

@@ -11,12 +11,13 @@ from pinnntk_lib.kernel._ntk import METHODS, ntk, ntk_diagonal
 from pinnntk_lib.kernel._plan import residual_graphs
 from pinnntk_lib.kernel._result import NTK, Path
 from pinnntk_lib.kernel._setting import residual_of, setting_of
-from pinnntk_lib.kernel._trace import trace
+from pinnntk_lib.kernel._trace import at_points, trace
 
 __all__ = [
     "METHODS",
     "NTK",
     "Path",
+    "at_points",
     "gauss_newton_matrix",
     "jacobian",
     "ntk",

@@ -27,6 +27,8 @@ class Node:
     def __call__(self, *values: Any) -> Sequence[Any]:
         if self.opaque is not None:
             return self.opaque(*values)
+        if self.name == "dot_general" and max(value.ndim for value in values) > 2:
+            return [_product_of_matrices(self, *values)]
         results = self.primitive.bind(*values, **self.params)
         return results if self.primitive.multiple_results else [results]
 
@@ -70,6 +72,10 @@ class Graph:
             write(node.outputs, node(*[environment[value] for value in node.inputs]))
         return [environment[value] for value in self.outputs], [environment[value] for value in wanted]
 
+    def at_point(self, leaves: Sequence, point: Any) -> Any:
+        """Evaluate the first output of a graph ``(leaves, point) -> outputs``."""
+        return self.run([*leaves, point])[0][0]
+
     def uses(self) -> dict[int, list[tuple[Node, int]]]:
         """Return the uses of each value, ``{value: [(node, position among the node's inputs), ...]}``."""
         found: dict[int, list[tuple[Node, int]]] = {}
@@ -107,6 +113,20 @@ class Graph:
                 needed.update(node.inputs)
         constants = {value: array for value, array in self.constants.items() if value in needed}
         return Graph(kept[::-1], self.inputs, self.outputs, constants, self.avals)
+
+
+def _product_of_matrices(node, a, b):
+    """Evaluate a product of arrays as one of two matrices: for others, XLA's CPU backend copies transposed operands."""
+    contracted, batch = node.params["dimension_numbers"]
+    if any(batch) or node.params.get("out_sharding") is not None:
+        return node.primitive.bind(a, b, **node.params)
+    free = [[i for i in range(x.ndim) if i not in axes] for x, axes in zip((a, b), contracted)]
+    count = math.prod(a.shape[i] for i in contracted[0])
+    rows = jnp.transpose(a, (*free[0], *contracted[0])).reshape(-1, count)
+    columns = jnp.transpose(b, (*contracted[1], *free[1])).reshape(count, -1)
+    params = node.params | {"dimension_numbers": (((1,), (0,)), ((), ()))}
+    shape = [x.shape[i] for x, axes in zip((a, b), free) for i in axes]
+    return node.primitive.bind(rows, columns, **params).reshape(shape)
 
 
 def nbytes(aval: Any) -> int:

@@ -15,6 +15,7 @@ from pinnntk_lib.kernel._gram import batch_size
 from pinnntk_lib.kernel._ntk import ntk_diagonal
 from pinnntk_lib.kernel._plan import residual_graphs
 from pinnntk_lib.kernel._setting import residuals_of, setting_of
+from pinnntk_lib.kernel._trace import at_points
 from pinnntk_lib.problems import Conditions
 
 
@@ -152,7 +153,7 @@ def cached_graphs(setting):
 
 
 def _at_points(graph, x):
-    return lambda leaves: jax.vmap(lambda point: graph.run([*leaves, point])[0][0])(x).reshape(-1)
+    return lambda leaves: at_points(graph.at_point, leaves, x).reshape(-1)
 
 
 @compiled(1)

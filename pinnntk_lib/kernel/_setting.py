@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_conditions, check_no_class, check_operators, check_params, check_points
+from pinnntk_lib._check import check_conditions, check_function, check_operators, check_params, check_points
 from pinnntk_lib._points import packing_of
 from pinnntk_lib._static import static
 
@@ -15,9 +15,7 @@ def setting_of(apply, params, conditions, points):
     parameters, their shapes and dtypes, shape and dtype of a point)``, with the functions as
     :class:`~pinnntk_lib._static.Static`.
     """
-    check_no_class("apply", apply, "a function apply(params, x)")
-    if not callable(apply):
-        raise TypeError(f"apply: expected a function apply(params, x), got {apply!r}")
+    check_function("apply", apply, "a function apply(params, x)")
     operators = check_operators(conditions)
     check_params(params)
     points = check_points(points, operators)

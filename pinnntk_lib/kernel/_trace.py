@@ -6,7 +6,7 @@ doubled them. This module merges them earlier, in the jaxpr.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -38,13 +38,26 @@ def trace(f: Callable[..., Any], *args: Any) -> Graph:
     """
     closed = jax.make_jaxpr(f)(*args)
     builder = Builder()
-    builder.graph.inputs = [builder.new(var.aval) for var in closed.jaxpr.invars]
-    builder.graph.outputs = builder.add_jaxpr(closed.jaxpr, closed.consts, builder.graph.inputs)
-    graph = builder.graph.pruned()
+    graph = _graph_of(closed, builder).pruned()
     collapse(builder)
     shorter = regrouped(builder).pruned()
     graph = shorter if _multiplications(shorter) < _multiplications(graph) else graph
     return rescaled(graph, Builder(), len(jax.tree.leaves(args[-1])))
+
+
+def at_points(f: Callable[..., Any], leaves: Sequence[jax.Array], x: jax.Array) -> Any:
+    """Apply ``f(leaves, point)``, a pytree, at points x (n, d), with products of matrices in place of larger arrays."""
+    shapes = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), (list(leaves), x))
+    closed, result = jax.make_jaxpr(jax.vmap(f, in_axes=(None, 0)), return_shape=True)(*shapes)
+    outputs, _ = _graph_of(closed, Builder()).run([*leaves, x])
+    return jax.tree.unflatten(jax.tree.structure(result), outputs)
+
+
+def _graph_of(closed, builder):
+    """Return the builder's graph, with the equations of a jaxpr."""
+    builder.graph.inputs = [builder.new(var.aval) for var in closed.jaxpr.invars]
+    builder.graph.outputs = builder.add_jaxpr(closed.jaxpr, closed.consts, builder.graph.inputs)
+    return builder.graph
 
 
 class Builder:

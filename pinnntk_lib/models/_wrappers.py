@@ -3,11 +3,12 @@
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pinnntk_lib._check import check_numbers, check_positive
+from pinnntk_lib._check import check_frequencies, check_function, check_numbers, check_positive
 from pinnntk_lib._types import Apply, Function
 
 
@@ -61,7 +62,7 @@ def scaled_output(apply: Apply, scale: ArrayLike, shift: ArrayLike = 0.0) -> App
     return scaled
 
 
-def periodic_inputs(apply: Apply, periods: Sequence[float | None]) -> Apply:
+def periodic_inputs(apply: Apply, periods: Sequence[float | None] | ArrayLike) -> Apply:
     """Return a model of x in which some inputs enter through their cosine and sine only, so that u is periodic in them.
 
     Input x_i of period p becomes the two inputs cos(2 pi x_i / p) and sin(2 pi x_i / p). An input without a period
@@ -86,6 +87,8 @@ def periodic_inputs(apply: Apply, periods: Sequence[float | None]) -> Apply:
         >>> bool(abs(left - right) < 1e-12)
         True
     """
+    if isinstance(periods, np.ndarray | jax.Array):
+        periods = periods.tolist()
     if not isinstance(periods, Sequence) or isinstance(periods, str | bytes):
         raise TypeError(f"periods: expected a positive number or None for each input, got {periods!r}")
     if not any(period is not None for period in periods):
@@ -131,9 +134,9 @@ def hard_boundary(apply: Apply, distance: Function, values: Function | None = No
         >>> [float(apply(params, jnp.array([x]))) for x in (0.0, 1.0)]
         [0.0, 3.0]
     """
-    for name, function in (("distance", distance), ("values", values)):
-        if not callable(function) and not (name == "values" and function is None):
-            raise TypeError(f"{name}: expected a function of a point x of shape (d,), got {function!r}")
+    check_function("distance", distance)
+    if values is not None:
+        check_function("values", values)
 
     def fixed(params, x):
         inside = distance(x) * apply(params, x)
@@ -165,9 +168,7 @@ def fourier_features(apply: Apply, frequencies: ArrayLike) -> Apply:
         >>> apply(model.init(jax.random.key(0)), jnp.array([0.5])).shape
         ()
     """
-    B = check_numbers("frequencies", frequencies)
-    if B.ndim != 2 or not B.size or not np.isfinite(B).all():
-        raise ValueError(f"frequencies: expected finite numbers of shape (m, d), got {frequencies!r}")
+    B = check_frequencies("frequencies", frequencies)
 
     def featured(params, x):
         if x.shape != B.shape[1:]:

@@ -20,6 +20,7 @@ from pinnntk_lib.problems._further import (
 )
 from pinnntk_lib.problems._paper import Poisson1D, Wave1D
 from pinnntk_lib.problems._problem import Condition, Conditions, Problem
+from pinnntk_lib.problems._problem import check_problem as check_problem  # for other modules, not for users
 from pinnntk_lib.problems._problem import target_values as target_values  # for training, not for users
 from pinnntk_lib.problems._sampling import Minibatches, RandomPoints, ResidualPoints
 from pinnntk_lib.problems._sampling import other_points as other_points  # for diagnosis and comparison, not for users

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_positive
+from pinnntk_lib._check import check_numbers, check_positive
 from pinnntk_lib._points import Points
 
 GOLDEN = np.pi * (3 - 5**0.5)  # the angle between neighbours in a sunflower
@@ -140,10 +140,7 @@ class Polygon:
 
 
 def _finite(name, numbers):
-    try:
-        array = np.asarray(numbers, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected numbers, got {numbers!r}") from error
+    array = check_numbers(name, numbers)
     if not np.isfinite(array).all():
         raise ValueError(f"{name}: expected finite numbers, got {numbers!r}")
     return array

@@ -89,6 +89,12 @@ def _numbers(target):
     return values if values.ndim else float(values)
 
 
+def check_problem(problem: Any) -> None:
+    """Check that an argument is a problem."""
+    if not isinstance(problem, Problem):
+        raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
+
+
 def target_values(name: str, target: Any, x: jax.Array, outputs: tuple[int, ...]) -> jax.Array:
     """Return a condition's target at its points x (n, d), an array of shape ``(n, *outputs)``.
 
@@ -180,10 +186,7 @@ class Problem:
         """
         sizes = check_sizes(n, self.conditions)
         for name, condition in self.conditions.items():
-            expected = "a function (n, key) -> (n, d) array"
-            check_no_class(f"conditions[{name!r}].sampler", condition.sampler, expected)
-            if not callable(condition.sampler):
-                raise TypeError(f"conditions[{name!r}].sampler: expected {expected}, got {condition.sampler!r}")
+            check_function(f"conditions[{name!r}].sampler", condition.sampler, "a function (n, key) -> (n, d) array")
         if key is not None:
             check_key("key", key)
         keys = [None] * len(sizes) if key is None else jax.random.split(key, len(sizes))

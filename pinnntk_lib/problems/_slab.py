@@ -1,6 +1,5 @@
 """Problems on slabs of time, for long horizons: each slab starts from the solution on the one before it."""
 
-import numbers
 from collections.abc import Callable, Collection
 from dataclasses import replace
 
@@ -8,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_finite
+from pinnntk_lib._check import check_coordinate, check_finite, check_function
 from pinnntk_lib._points import Points, coordinates
 from pinnntk_lib._types import Function
-from pinnntk_lib.problems._problem import Condition, Problem
+from pinnntk_lib.problems._problem import Condition, Problem, check_problem
 
 
 def time_slab(
@@ -101,10 +100,8 @@ def _names(initial):
 
 
 def _check(problem, start, stop, initial, before, axis):
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
-    if isinstance(axis, bool) or not isinstance(axis, numbers.Integral) or not 0 <= axis < problem.dim:
-        raise ValueError(f"axis: expected a coordinate from 0 to {problem.dim - 1}, got {axis!r}")
+    check_problem(problem)
+    check_coordinate("axis", axis, problem.dim)
     begin, end = problem.lower[axis], problem.upper[axis]
     if not begin <= check_finite("start", start) < check_finite("stop", stop) <= end:
         raise ValueError(f"start, stop: expected increasing times from {begin} to {end}, got {start} and {stop}")
@@ -112,8 +109,8 @@ def _check(problem, start, stop, initial, before, axis):
         raise ValueError(f"initial: expected names of conditions, from {list(problem.conditions)}, got {initial!r}")
     if before is None and start > begin:
         raise ValueError(f"before: expected the solution before the time {start}, a function of x, got None")
-    if not (before is None or callable(before)):
-        raise TypeError(f"before: expected a function of x, got {before!r}")
+    if before is not None:
+        check_function("before", before)
     if before is not None and not initial:
         raise ValueError("initial: expected the names of the conditions that take the values of before, got none")
     for name, condition in problem.conditions.items():

@@ -1,6 +1,5 @@
 """Training checkpoints, written by orbax. Each is either complete or absent; by default the newest two are kept."""
 
-import os
 import signal
 import sys
 import threading
@@ -12,6 +11,8 @@ from typing import Any
 
 import jax
 import numpy as np
+
+from pinnntk_lib._check import check_path
 
 
 class CheckpointError(RuntimeError):
@@ -55,9 +56,7 @@ class Checkpoints:
         import orbax.checkpoint as ocp
 
         name = "checkpoints" if create else "resume"  # the argument of train
-        if not isinstance(directory, str | os.PathLike):
-            raise TypeError(f"{name}: expected a directory, got {directory!r}")
-        self.directory, self._ocp = Path(directory).absolute(), ocp
+        self.directory, self._ocp = check_path(name, directory, "a directory").absolute(), ocp
         me = jax.process_index()  # of several hosts, each reads for itself and the first one writes: nobody waits
         alone = ocp.options.MultiprocessingOptions(me, {me}, f"process{me}")
         options = ocp.CheckpointManagerOptions(

@@ -12,7 +12,7 @@ from pinnntk_lib._check import check_array, check_conditions, check_key, check_n
 from pinnntk_lib._devices import replicated
 from pinnntk_lib._points import Packing, coordinates, packing_of
 from pinnntk_lib._static import compiled, static
-from pinnntk_lib.problems import Problem, target_values
+from pinnntk_lib.problems import Problem, check_problem, target_values
 
 # ``source`` returns ``problem, data, draw``. The problem is that of packed points if the points carry data, and
 # ``draw(data, step, residuals=None) -> (points, targets)`` is static under ``jit``; ``residuals`` is a function of
@@ -66,8 +66,7 @@ class _PackedAdaptive(_Packed):
 
 
 def source(problem, points, key, mesh=None):
-    if not isinstance(problem, Problem):
-        raise TypeError(f"problem: expected a pinnntk_lib.Problem, got {type(problem).__name__}")
+    check_problem(problem)
     problem, points = _packed(problem, points, key)
     check_no_class("points", points, "{name: (n, d) array} or a function key -> points")
     targets = tuple((name, c.target, _outputs(c.operator)) for name, c in problem.conditions.items())
@@ -134,8 +133,10 @@ def _error_measure(apply, params, problem, test_points):
     """
     if problem.exact is None:
         return lambda params: {}
-    x = problem.grid(round(1000 ** (1 / problem.dim)))
-    x = x if test_points is None else jnp.asarray(check_numbers("test_points", test_points), x.dtype)
+    if test_points is None:
+        x = problem.grid(round(1000 ** (1 / problem.dim)))
+    else:
+        x = jnp.asarray(check_numbers("test_points", test_points), float)
     if x.ndim != 2 or x.shape[1] != problem.dim or not len(x):
         raise ValueError(f"test_points: expected shape (m, {problem.dim}), got {x.shape}")
     exact = jnp.asarray(problem.exact(x))

@@ -20,7 +20,7 @@ from pinnntk_lib._check import (
     check_array,
     check_conditions,
     check_count,
-    check_no_class,
+    check_function,
     check_optimizer,
     check_params,
     first_not_finite,
@@ -264,8 +264,8 @@ def _show(bar, steps, row):
 
 def _check_kinds(optimizer, measure, checkpoint_every, held_out, patience):
     check_optimizer("optimizer", optimizer)
-    if not (measure is None or callable(measure)):
-        raise TypeError(f"measure: expected a function params -> {{name: array}}, got {measure!r}")
+    if measure is not None:
+        check_function("measure", measure, "a function params -> {name: array}")
     check_count("checkpoint_every", checkpoint_every)
     if patience is not None:
         check_count("patience", patience)
@@ -275,7 +275,7 @@ def _check_kinds(optimizer, measure, checkpoint_every, held_out, patience):
 
 def _start(apply, params, problem, optimizer, weighting, points):
     """Check model, parameters and conditions, and return the state at step 0."""
-    check_no_class("apply", apply, "a function apply(params, x)")
+    check_function("apply", apply, "a function apply(params, x)")
     arrays = [check_array(f"params{keystr(path)}", leaf) for path, leaf in leaves_of(params)]
     params = jax.tree.unflatten(jax.tree.structure(params), arrays)
     check_params(params)

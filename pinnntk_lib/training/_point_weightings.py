@@ -6,7 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_count, check_fraction, check_names, check_positive
+from pinnntk_lib._check import check_coordinate, check_count, check_fraction, check_names, check_positive
 from pinnntk_lib.training._weighting import View, Weighting, Weights, as_weighting
 
 
@@ -49,8 +49,7 @@ class CausalWeights:
     def __post_init__(self) -> None:
         check_positive("epsilon", self.epsilon)
         check_count("bins", self.bins)
-        if isinstance(self.axis, bool) or not isinstance(self.axis, int) or self.axis < 0:
-            raise ValueError(f"axis: expected the index of a coordinate, got {self.axis!r}")
+        check_coordinate("axis", self.axis)
         object.__setattr__(self, "weights", as_weighting(self.weights))
 
     def init(self, names: Sequence[str]) -> Any:
@@ -61,8 +60,7 @@ class CausalWeights:
     def update(self, state: Any, view: View) -> tuple[Weights, Any]:
         weights, inner = _inner(self).update(state["inner"], view)
         x = view.points[self.condition]
-        if self.axis >= x.shape[1]:
-            raise ValueError(f"axis: expected a coordinate of points of shape {x.shape}, got {self.axis}")
+        check_coordinate("axis", self.axis, x.shape[1])
         squares = _squares(view, self.condition)
         t = x[:, self.axis]
         length = jnp.maximum(t.max() - t.min(), jnp.finfo(t.dtype).tiny)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_params
+from pinnntk_lib._check import check_params, check_path
 from pinnntk_lib._types import Params
 
 FORM = "form"  # the entry that describes the structure
@@ -42,7 +42,7 @@ def save_params(file: str | Path, params: Params) -> None:
         True
     """
     check_params(params)
-    path = Path(file)
+    path = check_path("file", file)
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
     described = {"dtypes": [leaf.dtype.name for leaf in leaves], "tree": _form(params, iter(range(len(leaves))))}
     with tempfile.NamedTemporaryFile(dir=path.absolute().parent, prefix=path.name, delete=False) as written:
@@ -85,7 +85,7 @@ def load_params(file: str | Path, like: Params | None = None) -> Params:
         ...
         file: expected params[0]['W'] of shape (20, 1), as in like, got (10, 1)
     """
-    described, leaves = _read(Path(file))
+    described, leaves = _read(check_path("file", file))
     if like is None:
         if described["tree"] is None:
             raise ValueError(

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from pinnntk_lib._devices import divided, replicated
 from pinnntk_lib._static import compiled
-from pinnntk_lib.kernel import residual_graphs, residual_of
+from pinnntk_lib.kernel import at_points, residual_graphs, residual_of
 from pinnntk_lib.training._data import is_fresh
 from pinnntk_lib.training._result import TrainState
 from pinnntk_lib.training._weighting import View
@@ -149,8 +149,7 @@ def _residuals(apply, operators, draw, data, state):
         leaves = jax.tree.leaves(in_precision_of(state.params, params))
 
         def at(graph, x, target):
-            values = jax.vmap(lambda point: graph.run([*leaves, point])[0][0])(x)
-            return values.reshape(target.shape) - target
+            return at_points(graph.at_point, leaves, x).reshape(target.shape) - target
 
         return {name: at(graph, points[name], targets[name]) for name, graph in graphs.items()}
 

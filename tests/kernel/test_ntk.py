@@ -354,7 +354,7 @@ def bad(**changes):
         (
             bad(conditions=lambda *_: {"u": lambda u, x: pn.d(u, 1)(x), "r": lambda u, x: u(x)}),
             ValueError,
-            r"conditions\['u'\] at x of shape \(1,\): could not be evaluated: axis: expected 0 to 0",
+            r"conditions\['u'\] at x of shape \(1,\): could not be evaluated: axis: expected a coordinate from 0 to 0",
         ),
         (bad(points=lambda m, p, q, x: x["r"]), TypeError, r"points: expected \{name: \(n, d\) array\}, got ArrayImpl"),
         (

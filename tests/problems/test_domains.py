@@ -97,7 +97,7 @@ def test_the_triangles_of_a_star_shaped_polygon_have_its_area(angles, radii):
         (lambda: Ball(radius=0), ValueError, "radius: expected a positive number, got 0"),
         (lambda: Polygon([(0, 0), (1, 1)]), ValueError, r"at least three corners \(m, 2\), got shape \(2, 2\)"),
         (lambda: Polygon([(0, 0), (1, 1), (1, 0), (0, 1)]), ValueError, "edges do not cross or touch, got"),
-        (lambda: Polygon([(0, 0), (1, "a"), (1, 0)]), TypeError, "vertices: expected numbers, got"),
+        (lambda: Polygon([(0, 0), (1, "a"), (1, 0)]), TypeError, "vertices: expected real numbers, got"),
     ],
 )
 def test_what_is_no_domain(make, error, message):

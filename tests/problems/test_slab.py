@@ -81,7 +81,7 @@ def test_time_may_be_another_coordinate():
         ((0.0, 1.0, (n for n in "u")), TypeError, "initial: expected a list of names of conditions, got <gen"),
         ((0.0, 1.0, [["u"]]), ValueError, r"initial: expected names of conditions, from \['u', 'ut', 'r'\], got"),
         ((0.5, 1.0, [], jnp.sum), ValueError, "initial: expected the names of the conditions that take the values"),
-        ((0.5, 1.0, ["u"], 3.0), TypeError, "before: expected a function of x, got 3.0"),
+        ((0.5, 1.0, ["u"], 3.0), TypeError, "before: expected a function of a point, got 3.0"),
         ((0.0, 1.0, [], None, 2), ValueError, "axis: expected a coordinate from 0 to 1, got 2"),
         ((0.0, 1.0, [], None, -1), ValueError, "axis: expected a coordinate from 0 to 1, got -1"),
     ],

@@ -251,7 +251,7 @@ def test_bad_input(arguments, error, message):
         (pn.RelativeLossWeights, {"temperature": 0}, "temperature: expected a positive number, got 0"),
         (pn.RelativeLossWeights, {"rho": 1}, r"rho: expected a number in \[0, 1\), got 1"),
         (pn.CausalWeights, {"epsilon": 0}, "epsilon: expected a positive number, got 0"),
-        (pn.CausalWeights, {"axis": -1}, "axis: expected the index of a coordinate, got -1"),
+        (pn.CausalWeights, {"axis": -1}, "axis: expected 0 or a positive integer, got -1"),
         (pn.ResidualAttention, {"n": {"r": 0}}, "n for condition 'r': expected a positive integer, got 0"),
         (pn.ResidualAttention, {"n": {"r": 1}, "decay": 1}, r"decay: expected a number in \[0, 1\), got 1"),
     ],

@@ -127,18 +127,18 @@ export class Model {
 }
 
 export class Session {
-  /** settings: see `SETTINGS` in settings.mjs; params: the initial parameters, the seed's if left out. */
-  constructor(settings, params) {
+  /** settings: see `SETTINGS` in settings.mjs; params: the parameters at this step, the seed's if left out. */
+  constructor(settings, params, step = 0) {
     this.model = new Model(settings, params);
     this.params = this.model.params;
     this.names = this.model.problem.names;
     this.gradient = new Float64Array(this.params.length);
     this.moments = { m: new Float64Array(this.params.length), v: new Float64Array(this.params.length), steps: 0 };
     this.damping = 1e-3;
-    this.step = 0;
+    this.step = step;
     this.diverged = null;
     this.history = { step: [], error: [], losses: this.names.map(() => []), weights: this.names.map(() => []) };
-    this.nextRow = 0;
+    this.nextRow = step;
     this.change(settings);
     this.losses = this.model.losses();
     const targets = this.model.conditions.reduce((sum, { size }) => sum + size, 0);

@@ -55,7 +55,7 @@ const commands = {
     running = false;
     run = data.run;
     until = Infinity;
-    session = new Session(data.settings);
+    session = new Session(data.settings, data.params, data.step);
     report();
   },
   change({ settings }) {
