@@ -7,7 +7,7 @@ such as the hidden layers', are stacked: a loop over them is compiled once.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -51,9 +51,9 @@ Features = Mapping[int, Rows | Products | Assembled]  # {group of parameters: gr
 def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.Array:
     """Return the kernel (n_a, n_b) of the residuals with gradients a and b; ``same`` if both are the same residuals."""
     n, m = shape
-    if _is_direct(a, b):
-        # with itself, this is symmetric to the last bit, because all sums run in the same order
-        return _matmul(_joined(a), _joined(b))
+    both = [short_jacobian([side], [length]) for side, length in zip((a, b), shape)]
+    if a.keys() == b.keys() and all(J is not None for J in both):
+        return product_of_rows(*both)
     high, wide = (math.ceil(length / math.ceil(length / costs().tile)) for length in shape)
     if (high, wide) == shape:
         return _tile(a, b, same, shape)
@@ -82,16 +82,20 @@ def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.A
     return jax.lax.scan(place_on_diagonal, matrix, np.array(tops))[0] if same else matrix
 
 
-def _is_direct(a, b):
-    """Return whether all gradients are short Jacobians, whose one product is faster than its tiles."""
-    parts = [*a.values(), *b.values()]
-    if a.keys() != b.keys() or not a or not all(isinstance(part, Rows) for part in parts):
-        return False
-    return sum(part.jacobian.shape[1] for part in a.values()) <= costs().direct
+def short_jacobian(features: Sequence[Features], lengths: Sequence[int]) -> jax.Array | None:
+    """Return one Jacobian of several sets of residuals if it is so short that one product is faster than its tiles."""
+    parts = [part for found in features for part in found.values()]
+    if not parts or not all(isinstance(part, Rows) for part in parts):
+        return None
+    widths = {key: part.jacobian.shape[1] for found in features for key, part in found.items()}
+    if sum(widths.values()) > costs().direct:
+        return None
 
+    def rows(found, n):
+        zeros = {key: jnp.zeros((n, width), parts[0].jacobian.dtype) for key, width in widths.items()}
+        return jnp.concatenate([found[key].jacobian if key in found else zeros[key] for key in sorted(widths)], axis=1)
 
-def _joined(features):
-    return jnp.concatenate([features[key].jacobian for key in sorted(features)], axis=1)
+    return jnp.concatenate([rows(found, n) for found, n in zip(features, lengths)])
 
 
 def _tile(a, b, same, shape):
@@ -111,6 +115,11 @@ def _tile(a, b, same, shape):
     total = jnp.broadcast_to(total, shape)
     # K is symmetric, but a computed J J^T is symmetric only up to rounding error
     return (total + total.T) / 2 if same else total
+
+
+def product_of_rows(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Return ``a b^T``; of an array with itself, it is symmetric to the last bit: all sums run in the same order."""
+    return _matmul(a, b)
 
 
 def _matmul(a, b):

@@ -94,7 +94,13 @@ def _in_chunks(features, other_features, at_once, keep, leaves, xs, ys):
             kept[id(chunk)] = found
         return kept[id(chunk)]
 
-    matrix = jnp.zeros((n, m), jnp.result_type(*leaves))
+    dtype = jnp.result_type(*leaves)
+    if ys is None and keep and len(rows) > 1:  # one product writes the kernel once; blocks would be copied into it
+        J = _contraction.short_jacobian([features_of(chunk) for chunk in rows], [chunk.rows for chunk in rows])
+        if J is not None:
+            return _contraction.product_of_rows(J, J).astype(dtype)
+
+    matrix = jnp.zeros((n, m), dtype)
     for i, row in enumerate(rows):
         a = features_of(row)
         for column in columns[i if ys is None else 0 :]:
