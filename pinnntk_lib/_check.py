@@ -44,10 +44,11 @@ def check_coordinate(name: str, value: Any, dim: int | None = None) -> int:
     """Return ``value`` as the index of one of the coordinates 0, ..., dim - 1, or raise an error."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral):
         raise TypeError(f"{name}: expected the index of a coordinate, an integer, got {value!r}")
-    if value < 0 or (dim is not None and value >= dim):
+    axis = int(value)
+    if axis < 0 or (dim is not None and axis >= dim):
         expected = "0 or a positive integer" if dim is None else f"a coordinate from 0 to {dim - 1}"
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
-    return int(value)
+    return axis
 
 
 def check_fraction(name: str, value: Any) -> float:

@@ -51,9 +51,9 @@ Features = Mapping[int, Rows | Products | Assembled]  # {group of parameters: gr
 def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.Array:
     """Return the kernel (n_a, n_b) of the residuals with gradients a and b; ``same`` if both are the same residuals."""
     n, m = shape
-    both = [short_jacobian([side], [length]) for side, length in zip((a, b), shape)]
-    if a.keys() == b.keys() and all(J is not None for J in both):
-        return product_of_rows(*both)
+    short, other = (short_jacobian([side], [length]) for side, length in zip((a, b), shape))
+    if a.keys() == b.keys() and short is not None and other is not None:
+        return product_of_rows(short, other)
     high, wide = (math.ceil(length / math.ceil(length / costs().tile)) for length in shape)
     if (high, wide) == shape:
         return _tile(a, b, same, shape)
@@ -84,18 +84,17 @@ def block(a: Features, b: Features, same: bool, shape: tuple[int, int]) -> jax.A
 
 def short_jacobian(features: Sequence[Features], lengths: Sequence[int]) -> jax.Array | None:
     """Return one Jacobian of several sets of residuals if it is so short that one product is faster than its tiles."""
-    parts = [part for found in features for part in found.values()]
-    if not parts or not all(isinstance(part, Rows) for part in parts):
+    parts = [{key: part.jacobian for key, part in found.items() if isinstance(part, Rows)} for found in features]
+    widths = {key: J.shape[1] for found in parts for key, J in found.items()}
+    is_all = all(len(found) == len(of_rows) for found, of_rows in zip(features, parts))
+    if not (widths and is_all) or sum(widths.values()) > costs().direct:
         return None
-    widths = {key: part.jacobian.shape[1] for found in features for key, part in found.items()}
-    if sum(widths.values()) > costs().direct:
-        return None
+    dtype = jnp.result_type(*(J for found in parts for J in found.values()))
 
     def rows(found, n):
-        zeros = {key: jnp.zeros((n, width), parts[0].jacobian.dtype) for key, width in widths.items()}
-        return jnp.concatenate([found[key].jacobian if key in found else zeros[key] for key in sorted(widths)], axis=1)
+        return jnp.concatenate([found.get(key, jnp.zeros((n, widths[key]), dtype)) for key in sorted(widths)], axis=1)
 
-    return jnp.concatenate([rows(found, n) for found, n in zip(features, lengths)])
+    return jnp.concatenate([rows(found, n) for found, n in zip(parts, lengths)])
 
 
 def _tile(a, b, same, shape):
