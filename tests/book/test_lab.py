@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from functools import cache
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -131,6 +132,31 @@ def test_the_numbers_are_the_library_s(measured, case, request):
         for kind in ("losses", "weights"):
             for i, name in enumerate(K.names):
                 np.testing.assert_allclose(found[when][kind][i], history[kind][name][row], rtol=rtol)
+
+
+def test_the_network_of_the_front_page_fails_and_is_cured(training):
+    """The parameters that the front page starts from are those that the library ends at, and weights cure them."""
+    node = shutil.which("node") or pytest.skip("Node is not installed")
+    failed = json.loads((ROOT / "book" / "_static" / "landing" / "failed.json").read_text())
+    program = f"""
+      {training}
+      const session = new Session(STARTS, Float64Array.from({failed["params"]}), {failed["step"]});
+      const found = [session.model.error(), ...session.losses];
+      session.change({{ ...STARTS, scheme: "ntk" }});
+      session.advance(4000);
+      console.log(JSON.stringify([...found, session.step, session.model.error()]));
+    """
+    done = subprocess.run([node, "--input-type=module", "-"], input=program, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    error, of_u, of_r, step, cured = json.loads(done.stdout)
+    problem, model = pn.problems.Poisson1D(a=4), pn.MLP(width=100, **pn.normalization(jnp.linspace(0, 1, 100)[:, None]))
+    W0, b0, W1, b1 = np.split(np.array(failed["params"]), [100, 200, 300])
+    params = [{"W": W0[:, None], "b": b0}, {"W": W1[None], "b": b1}]
+    at = problem.residuals(lambda x: model.apply(params, x), problem.points({"u": 2, "r": 100}))
+    np.testing.assert_allclose([of_u, of_r], [np.mean(at["u"] ** 2), np.mean(at["r"] ** 2)], rtol=1e-9)
+    assert error > 2.5
+    assert step == failed["step"] + 4000
+    assert cured < 0.1
 
 
 @pytest.mark.parametrize("equation", ["poisson", "wave", "burgers"])
