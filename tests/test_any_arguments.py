@@ -4,6 +4,7 @@ import inspect
 import re
 import tempfile
 import warnings
+from functools import partial
 
 import hypothesis.extra.numpy as hnp
 import jax
@@ -149,8 +150,8 @@ CALLS = {
     pn.limit.ntk_function: {"model": MODEL, "radius": 2.0, "rtol": 1e-6},
     MODEL.init: {"key": jax.random.key(0)},
     experiments.relative_change: {"now": np.ones(3), "start": np.ones(3)},
-    drawn(plotting.losses): {"history": HISTORY, "ax": None, "divergence": None},
-    drawn(plotting.weights): {"history": HISTORY, "ax": None},
+    drawn(partial(plotting.losses, HISTORY)): {"ax": None, "divergence": None},
+    drawn(partial(plotting.weights, HISTORY)): {"ax": None},
     drawn(plotting.solution): {"apply": MODEL.apply, "params": PARAMS, "problem": PROBLEM, "points": 5},
     drawn(plotting.field): {"values": np.ones(4), "problem": SQUARE, "vmax": 1.0, "labels": ("t", "x")},
     drawn(plotting.spectrum): {"K": K, "names": ["u"], "suffix": " last"},
@@ -196,8 +197,9 @@ def calls(draw):
     function = draw(st.sampled_from(list(CALLS)))
     right = CALLS[function]
     name = draw(st.sampled_from(list(right)))
-    # what a user's own function raises is passed on, so an operator gets no other function
-    value = draw(VALUES.filter(lambda value: not callable(value)) if name == "u" else VALUES)
+    # what a user's own function raises is passed on, so operators and plots get no other function
+    is_called = name == "u" or function.__name__ == "into_a_new_figure"
+    value = draw(VALUES.filter(lambda value: not callable(value)) if is_called else VALUES)
     if isinstance(right[name], dict) and draw(st.booleans()):
         value = {**right[name], draw(st.sampled_from([*right[name], "z"])): value}
     return function, {**right, name: value}
