@@ -4,12 +4,10 @@ import inspect
 import re
 import tempfile
 import warnings
-from functools import partial
 
 import hypothesis.extra.numpy as hnp
 import jax
 import jax.numpy as jnp
-import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -56,20 +54,6 @@ def saved(params):
         pn.save_params(f"{folder}/saved.npz", params)
 
 
-def drawn(plot):
-    """Return a function that plots into a new figure, which is closed."""
-
-    def into_a_new_figure(**arguments):
-        figure, ax = plt.subplots()
-        try:
-            plot(**{"ax": ax, **arguments})
-        finally:
-            plt.close(figure)
-
-    return into_a_new_figure
-
-
-HISTORY = {"step": np.arange(2), "losses": {"u": np.ones(2)}, "weights": {"u": np.ones(2)}}
 SETTING = {"apply": MODEL.apply, "params": PARAMS, "conditions": PROBLEM, "points": POINTS}
 TRAINED = {"apply": MODEL.apply, "params": PARAMS, "problem": PROBLEM, "points": POINTS}
 # Functions, with arguments that are right; one of these at a time is replaced.
@@ -83,9 +67,6 @@ CALLS = {
     | {"optimizer": optax.sgd(1e-6), "steps": 2, "weights": {"u": 1.0, "r": 2.0}, "key": None, "log_every": 1}
     | {"test_points": X, "measure": None, "held_out": POINTS, "patience": 3, "single_steps": 0, "snapshots": (1,)}
     | {"checkpoint_every": 10, "resume": None, "progress": False, "mesh": None},
-    pn.compare: TRAINED
-    | {"seconds": 1e-3, "optimizer": optax.sgd(1e-6), "weights": {"u": 1.0, "r": 2.0}, "trials": {"mine": {}}}
-    | {"held_out": POINTS, "key": jax.random.key(0), "progress": False},
     saved: {"params": PARAMS},
     pn.load_params: {"file": "none.npz", "like": PARAMS},
     pn.log_evidence: TRAINED,
@@ -150,12 +131,6 @@ CALLS = {
     pn.limit.ntk_function: {"model": MODEL, "radius": 2.0, "rtol": 1e-6},
     MODEL.init: {"key": jax.random.key(0)},
     experiments.relative_change: {"now": np.ones(3), "start": np.ones(3)},
-    drawn(partial(plotting.losses, HISTORY)): {"ax": None, "divergence": None},
-    drawn(partial(plotting.weights, HISTORY)): {"ax": None},
-    drawn(plotting.solution): {"apply": MODEL.apply, "params": PARAMS, "problem": PROBLEM, "points": 5},
-    drawn(plotting.field): {"values": np.ones(4), "problem": SQUARE, "vmax": 1.0, "labels": ("t", "x")},
-    drawn(plotting.spectrum): {"K": K, "names": ["u"], "suffix": " last"},
-    plotting.figures_html: {"figures": {}},
     plotting.table: {"columns": ["a", "b"], "rows": [["x", 1]]},
     K.block: {"a": "u", "b": "r"},
     K.rows: {"name": "u"},
@@ -197,9 +172,8 @@ def calls(draw):
     function = draw(st.sampled_from(list(CALLS)))
     right = CALLS[function]
     name = draw(st.sampled_from(list(right)))
-    # what a user's own function raises is passed on, so operators and plots get no other function
-    is_called = name == "u" or function.__name__ == "into_a_new_figure"
-    value = draw(VALUES.filter(lambda value: not callable(value)) if is_called else VALUES)
+    # what a user's own function raises is passed on, so an operator gets no other function
+    value = draw(VALUES.filter(lambda value: not callable(value)) if name == "u" else VALUES)
     if isinstance(right[name], dict) and draw(st.booleans()):
         value = {**right[name], draw(st.sampled_from([*right[name], "z"])): value}
     return function, {**right, name: value}

@@ -37,7 +37,7 @@ class Live {
       send("pace", { steps: seconds < DOUBLED_UNTIL ? PACE * 2 ** seconds : Infinity });
       if (seconds >= DOUBLED_UNTIL) clearInterval(this.beat);
     }, BEAT);
-    this.told(true, "Training with Algorithm 1's weights.");
+    this.told(true, "Training.");
   }
 
   /** Ends the run; the picture stays. */
