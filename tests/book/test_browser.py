@@ -206,8 +206,9 @@ def test_the_story_without_scripts(browser):
     page.close()
 
 
-def test_nothing_of_the_story_moves_while_it_loads(visit):
-    page = visit(STORY, viewport={"width": 1280, "height": 800})
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_of_the_story_moves_while_it_loads(visit, width):
+    page = visit(STORY, viewport={"width": width, "height": 800})
     assert layout_shifts(page, ".pn-story") == 0
 
 

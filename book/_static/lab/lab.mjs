@@ -12,8 +12,8 @@ import WORKER from "./worker.mjs"; // its text, and that of what it imports: see
 
 const PARTS = { settings: "Settings", solution: "Solution", losses: "Losses", modes: "Modes" };
 const LIVE = ["optimizer", "rate", "scheme", "fixed"]; // what can change while it trains
-const FRAME_EVERY = 150; // milliseconds between frames of the modes, at least
-const REST = 1; // and the time that the last one took, so that half a core is left for other work
+const FRAME_EVERY = 90; // milliseconds between frames of the modes, at least
+const REST = 0.2; // and this share of the time that the last one took, so that other work gets its turn
 
 class Lab {
   constructor(root) {

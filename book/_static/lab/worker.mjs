@@ -1,11 +1,11 @@
-// The lab's two workers. One trains, in slices, so that messages get through, and reports ten times a second; the other
+// The lab's two workers. One trains, in slices, so that messages get through, and reports a dozen times a second; the other
 // computes the modes of the parameters that it is sent.
 
 import { Session } from "./session.mjs";
 import { Theatre } from "./theatre.mjs";
 
 const SLICE = 15; // milliseconds
-const REPORT_EVERY = 100;
+const REPORT_EVERY = 80;
 
 let session = null;
 let run = 0; // counts the runs, so that nobody takes one's report for another's

@@ -8,10 +8,6 @@
   const [wrong, cured] = [1, 5]; // the steps whose pictures show the network before and after
   let shown = -1;
 
-  pinned.innerHTML =
-    '<div><img alt="" width="840" height="540"><div class="pn-live" hidden></div></div>' +
-    '<p><button type="button" name="back">Back</button> <button type="button" name="next">Next</button> ' +
-    '<button type="button" name="cure">Cure it</button> <span role="status"></span></p>';
   const find = (selector) => pinned.querySelector(selector);
   const [image, place, cure, status] = ["img", ".pn-live", "[name=cure]", "[role=status]"].map(find);
 
