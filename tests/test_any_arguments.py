@@ -189,11 +189,7 @@ def raised(function, arguments):
             function(**arguments)
         except (ValueError, TypeError, pn.CheckpointError) as error:
             return error
-        except (
-            pn.DivergenceError,
-            ZeroDivisionError,
-            OSError,
-        ):  # large weights, a user's function, no file
+        except (pn.DivergenceError, ZeroDivisionError, OSError):  # large weights, a user's function, no file
             return None
 
 

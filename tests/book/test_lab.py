@@ -72,16 +72,17 @@ def training(monkeypatch):
     return lab.training(ROOT) + lab.modules(ROOT, "settings", "python") + MEASURED
 
 
+def in_node(program):
+    """Run a program in Node, and return what it prints, which is JSON."""
+    node = shutil.which("node") or pytest.skip("Node is not installed")
+    done = subprocess.run([node, "--input-type=module", "-"], input=program, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 @pytest.fixture(params=["node", pytest.param("chromium", marks=pytest.mark.browser)])
 def measured(request, training):
     """``measured(changes)``, run in Node and in a browser."""
-
-    def in_node(call):
-        node = shutil.which("node") or pytest.skip("Node is not installed")
-        program = f"{training}\nconsole.log(JSON.stringify({call}))"
-        done = subprocess.run([node, "--input-type=module", "-"], input=program, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
 
     def in_chromium(call):
         page = request.getfixturevalue("browser").new_page()
@@ -90,8 +91,13 @@ def measured(request, training):
         finally:
             page.close()
 
-    run = in_node if request.param == "node" else in_chromium
-    return lambda changes: run(f"measured({json.dumps(changes)})")
+    def run(changes):
+        call = f"measured({json.dumps(changes)})"
+        if request.param == "chromium":
+            return in_chromium(call)
+        return in_node(f"{training}\nconsole.log(JSON.stringify({call}))")
+
+    return run
 
 
 def flat(params):
@@ -136,19 +142,15 @@ def test_the_numbers_are_the_library_s(measured, case, request):
 
 def test_the_network_of_the_front_page_fails_and_is_cured(training):
     """The parameters that the front page starts from are those that the library ends at, and weights cure them."""
-    node = shutil.which("node") or pytest.skip("Node is not installed")
     failed = json.loads((ROOT / "book" / "_static" / "landing" / "failed.json").read_text())
-    program = f"""
+    error, of_u, of_r, step, cured = in_node(f"""
       {training}
       const session = new Session(STARTS, Float64Array.from({failed["params"]}), {failed["step"]});
       const found = [session.model.error(), ...session.losses];
       session.change({{ ...STARTS, scheme: "ntk" }});
       session.advance(4000);
       console.log(JSON.stringify([...found, session.step, session.model.error()]));
-    """
-    done = subprocess.run([node, "--input-type=module", "-"], input=program, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    error, of_u, of_r, step, cured = json.loads(done.stdout)
+    """)
     problem, model = pn.problems.Poisson1D(a=4), pn.MLP(width=100, **pn.normalization(jnp.linspace(0, 1, 100)[:, None]))
     W0, b0, W1, b1 = np.split(np.array(failed["params"]), [100, 200, 300])
     params = [{"W": W0[:, None], "b": b0}, {"W": W1[None], "b": b1}]
@@ -162,7 +164,6 @@ def test_the_network_of_the_front_page_fails_and_is_cured(training):
 @pytest.mark.parametrize("equation", ["poisson", "wave", "burgers"])
 def test_the_fast_loops_agree_with_differences(training, equation):
     """The gradient of the loss agrees with central differences of the loss along a random direction."""
-    node = shutil.which("node") or pytest.skip("Node is not installed")
     program = """
         const session = new Session({ ...STARTS, equation: EQUATION, width: 20 });
         const { model, params, gradient } = session;
@@ -181,9 +182,7 @@ def test_the_fast_loops_agree_with_differences(training, equation):
         });
         console.log(JSON.stringify([(4 * found[0] - found[1]) / 3, expected]));
     """.replace("EQUATION", json.dumps(equation))
-    done = subprocess.run([node, "--input-type=module", "-"], input=training + program, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    difference, expected = json.loads(done.stdout)
+    difference, expected = in_node(training + program)
     np.testing.assert_allclose(difference, expected, rtol=1e-8)
 
 

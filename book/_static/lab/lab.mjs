@@ -15,6 +15,8 @@ const LIVE = ["optimizer", "rate", "scheme", "fixed"]; // what can change while 
 const FRAME_EVERY = 90; // milliseconds between frames of the modes, at least
 const REST = 0.2; // and this share of the time that the last one took, so that other work gets its turn
 
+export const newWorker = () => new Worker(URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" })));
+
 class Lab {
   constructor(root) {
     this.root = root;
@@ -38,7 +40,7 @@ class Lab {
   }
 
   hire(listen) {
-    const worker = new Worker(URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" })));
+    const worker = newWorker();
     worker.onmessage = ({ data }) => data.run === this.run && listen(data);
     worker.onerror = (event) => this.say(`The lab has stopped: ${event.message}`);
     return worker;

@@ -2,10 +2,10 @@
 // watches. It fills every element of class pn-live on the page, which then has `live`, with `start` and `stop`.
 
 import { integer, Lines, number } from "./figures.mjs";
+import { newWorker } from "./lab.mjs";
 import { STARTS } from "./settings.mjs";
 
-import FAILED from "../landing/failed.json"; // the network's step and parameters
-import WORKER from "./worker.mjs"; // its text, and that of what it imports: see the book's bundle
+import FAILED from "../landing/failed.json"; // the network's step and parameters: see the book's bundle
 
 const STEPS = 40000; // of the cure, as many as those of the failure
 const PACE = 50; // steps a second at first: the boundary's modes are gone after a few hundred steps
@@ -23,7 +23,7 @@ class Live {
 
   start() {
     this.stop();
-    this.worker = new Worker(URL.createObjectURL(new Blob([WORKER], { type: "text/javascript" })));
+    this.worker = newWorker();
     this.worker.onmessage = ({ data }) => this.report(data);
     this.worker.onerror = (event) => this.told(false, `The network has stopped: ${event.message}`);
     const send = (command, rest) => this.worker.postMessage({ command, ...rest });

@@ -49,7 +49,7 @@
 
   /** Fetches the lab on the first press: nobody has to wait for it who only reads. */
   function cureIt() {
-    if (!place.hidden && cure.textContent === "Stop") {
+    if (place.live?.worker) {
       place.live.stop();
       place.live.told(false, "Stopped.");
     } else if (place.live) train();
