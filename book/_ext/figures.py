@@ -3,6 +3,7 @@
 import re
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 from xml.etree import ElementTree
 
 from docutils import nodes
@@ -37,8 +38,9 @@ def fitted(svg: str) -> str:
 
 
 def _shortened(places):
-    """Return coordinates without line breaks, and cut to a tenth of a point, which halves the file."""
-    return re.sub(r"(\d\.\d)\d+", r"\1", re.sub(r"\s+", " ", places[0]))
+    """Return coordinates to a tenth of a point, and without line breaks and needless spaces: half of the file."""
+    short = re.sub(r"(\d\.\d)\d+", r"\1", re.sub(r"\s+", " ", places[0]))
+    return " " + re.sub(r" ?([MLHVCQZz]) ?", r"\1", short.strip())
 
 
 def dark(svg: str) -> str:
@@ -66,27 +68,64 @@ def _mixed(level):
 def cuts(svg: str) -> list[float]:
     """Return where to cut a figure between its columns of axes, as fractions of its width, with 0 and 1.
 
-    No cut goes through a text. A figure with a legend of its own, outside the axes, stays whole.
+    The texts of axes stay with them, and no cut goes through a text. A figure with a legend of its own, outside the
+    axes, stays whole.
     """
     root = ElementTree.fromstring(svg)
     width = float(VIEW.search(svg)[1])
     if any(_is(group, "legend") for group in root.find("*[@id='figure_1']")):
         return [0.0, 1.0]
     groups = list(root.iter("{http://www.w3.org/2000/svg}g"))
-    axes = sorted(_extent(group) for group in groups if _is(group, "axes"))
-    texts = [_length(group) for group in groups if _is(group, "text")]
+    axes = sorted(
+        (*_extent(group), _texts(group))
+        for group in groups
+        if _is(group, "axes")
+    )
     columns = []
-    for left, right in axes:
+    for left, right, texts in axes:
         is_bar = columns and right - left < THIN * width
-        if columns and (left <= columns[-1][1] or is_bar):
-            columns[-1] = columns[-1][0], max(right, columns[-1][1])
+        if columns and (left <= columns[-1].right or is_bar):
+            columns[-1] = columns[-1].joined(right, texts)
         else:
-            columns.append((left, right))
-    between = [
-        _free(right, left, texts)
-        for (_, right), (left, _) in pairwise(columns)
+            columns.append(Column(left, right, texts))
+    texts = _texts(root)
+    middles = [
+        (a.end + b.begin) / 2
+        for a, b in pairwise(columns)
+        if a.end < b.begin
     ]
-    return [0.0, *(x / width for x in between if x is not None), 1.0]
+    free = [
+        x
+        for x in middles
+        if not any(start < x < end for start, end in texts)
+    ]
+    return [0.0, *(x / width for x in free), 1.0]
+
+
+class Column(NamedTuple):
+    """A column of axes, and the ends of their texts."""
+
+    left: float
+    right: float
+    texts: list[tuple[float, float]]
+
+    @property
+    def begin(self):
+        return min([self.left, *(start for start, _ in self.texts)])
+
+    @property
+    def end(self):
+        return max([self.right, *(end for _, end in self.texts)])
+
+    def joined(self, right, texts):
+        return Column(self.left, max(self.right, right), self.texts + texts)
+
+
+def _texts(group):
+    """Return the left and the right end of every text in a group that is not empty."""
+    groups = group.iter("{http://www.w3.org/2000/svg}g")
+    ends = [_length(of) for of in groups if _is(of, "text")]
+    return [(start, end) for start, end in ends if start < end]
 
 
 def _is(group, kind):
@@ -96,7 +135,7 @@ def _is(group, kind):
 def _extent(axes):
     """Return the left and the right end of axes, from the path of their background."""
     path = axes.find(".//*[@d]").get("d")
-    xs = [float(x) for x in re.findall(rf"[ML] {NUMBER}", path)]
+    xs = [float(x) for x in re.findall(rf"[ML] ?{NUMBER}", path)]
     return min(xs), max(xs)
 
 
@@ -112,17 +151,6 @@ def _length(text):
             last = max([0.0, *(float(m[1]) for m in found if m)])
             return x, x + size * (last + GLYPH_SIZE)
     return 0.0, 0.0
-
-
-def _free(left, right, texts):
-    """Return the middle of the widest stretch between two columns that no text covers, or None."""
-    covered = [(left, left), *sorted(texts), (right, right)]
-    reached, stretches = left, []
-    for start, end in covered:
-        if reached < start <= right:
-            stretches.append((start - reached, (start + reached) / 2))
-        reached = max(reached, end)
-    return max(stretches)[1] if stretches else None
 
 
 def in_panels(image: str, svg: str) -> str:

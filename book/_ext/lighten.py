@@ -52,17 +52,6 @@ def clear(path: Path):
     nbformat.write(notebook, path)
 
 
-def shorter(svg: str) -> str:
-    """Return a drawing without the spaces around the letters of its paths, which no browser needs."""
-    return re.sub(
-        r' d="[^"]*"',
-        lambda path: (
-            " " + re.sub(r" ?([MLHVCQZz]) ?", r"\1", path[0].strip())
-        ),
-        svg,
-    )
-
-
 def lighten(app, exception):
     if exception or app.builder.format != "html":
         return
@@ -77,8 +66,6 @@ def lighten(app, exception):
     )
     for path in site.glob("_sources/**/*.ipynb"):
         clear(path)
-    for path in site.glob("_images/*.svg"):
-        path.write_text(shorter(path.read_text("utf-8")), "utf-8")
 
 
 def setup(app):

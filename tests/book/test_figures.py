@@ -38,11 +38,15 @@ def test_a_figure_is_cut_between_its_columns(rows, columns, bars):
     places = figures.cuts(svg)
     assert len(places) == columns + 1
     width = float(figures.VIEW.search(svg)[1])
+    labels = [0] * columns  # turned by a right angle, in each panel
     for text in re.findall(r'<g id="text_\d+">.*?</g>', svg, re.DOTALL):
         x = float(re.search(r"translate\(([\d.]+)", text)[1]) / width
         glyphs = len(re.findall("<use", text))
-        end = x + (0 if "rotate(-90)" in text else glyphs * 7 / width)  # 7 points are more than a letter is wide
+        is_turned = "rotate(-90)" in text
+        end = x + (0 if is_turned else glyphs * 5.5 / width)  # in points: a digit is 6.4 wide, and a dot half of that
         assert not any(x < place < end for place in places[1:-1])
+        labels[sum(place < x for place in places[1:-1])] += is_turned
+    assert labels == columns * [rows * (1 + bars)]
     widths = [b - a for a, b in itertools.pairwise(places)]
     assert max(widths) < 1.2 * min(widths)
 
