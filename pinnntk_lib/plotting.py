@@ -19,11 +19,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pinnntk_lib._check import check_function, check_numbers, check_params, check_positive
+from pinnntk_lib._check import check_count, check_function, check_numbers, check_params, check_positive
 from pinnntk_lib._deprecated import renamed_keywords
 from pinnntk_lib._text import Table
 from pinnntk_lib._types import Apply, Params
-from pinnntk_lib.kernel import NTK
+from pinnntk_lib.kernel import NTK, check_kernel
 from pinnntk_lib.problems import Problem, check_problem
 from pinnntk_lib.training import DivergenceError
 
@@ -49,10 +49,10 @@ def losses(history: Mapping[str, Any], ax: Axes | None = None, divergence: Diver
         divergence: the :class:`~pinnntk_lib.training.DivergenceError` that ended the run, if any. A dotted line leads
             to the losses at which the run was stopped.
     """
-    ax, columns = _axes(ax), _columns(history, "losses")
+    ax, (steps, columns) = _axes(ax), _columns(history, "losses")
     if not isinstance(divergence, DivergenceError | None):
         raise TypeError(f"divergence: expected a DivergenceError or None, got {divergence!r}")
-    steps = np.maximum(history["step"], 1)
+    steps = np.maximum(steps, 1)
     for name, values in columns.items():
         (line,) = ax.loglog(steps, values, label=rf"$\mathcal{{L}}_{{{name}}}$", **line_look(name))
         if divergence is not None:
@@ -70,9 +70,9 @@ def weights(history: Mapping[str, Any], ax: Axes | None = None) -> Axes:
         history: the history of a :class:`~pinnntk_lib.Result`.
         ax: axes to draw into; the current ones if None.
     """
-    ax = _axes(ax)
-    for name, values in _columns(history, "weights").items():
-        ax.semilogy(history["step"], values, label=rf"$\lambda_{{{name}}}$", **line_look(name))
+    ax, (steps, columns) = _axes(ax), _columns(history, "weights")
+    for name, values in columns.items():
+        ax.semilogy(steps, values, label=rf"$\lambda_{{{name}}}$", **line_look(name))
     ax.set(xlabel="step", ylabel="weight")
     ax.legend()
     return ax
@@ -90,7 +90,7 @@ def solution(apply: Apply, params: Params, problem: Problem, ax: Axes | None = N
     if problem.dim != 1:
         raise ValueError(f"problem: expected one dimension, got {problem.dim}")
     ax = _axes(ax)
-    x = problem.grid(points)
+    x = problem.grid(check_count("points", points))
     if problem.exact is not None:
         ax.plot(x[:, 0], problem.exact(x), color="black", linewidth=1.2, label="exact")
     ax.plot(x[:, 0], jax.vmap(lambda y: apply(params, y))(x), color="#D55E00", linestyle="--", label="network")
@@ -124,11 +124,11 @@ def field(
         raise ValueError(f"problem: expected two dimensions, got {problem.dim}")
     values = check_numbers("values", values)
     side = math.isqrt(values.size)
-    if values.shape not in ((side, side), (side * side,)):
+    if not side or values.shape not in ((side, side), (side * side,)):
         raise ValueError(f"values: expected shape (n, n) or (n * n,), got {values.shape}")
     ax = _axes(ax)
     vmax = np.abs(values).max(initial=0.0) if vmax is None else check_positive("vmax", vmax)
-    if len(labels) != 2:
+    if not (isinstance(labels, Sequence) and len(labels) == 2 and all(isinstance(label, str) for label in labels)):
         raise ValueError(f"labels: expected two axis labels, got {labels!r}")
     across, up = (np.linspace(a, b, side) for a, b in zip(problem.lower, problem.upper))
     ax.pcolormesh(across, up, values.reshape(side, side).T, cmap="RdBu_r", vmin=-vmax, vmax=vmax, rasterized=True)
@@ -145,8 +145,7 @@ def spectrum(K: NTK, ax: Axes | None = None, names: Iterable[str] | None = None,
         suffix: text added to each label.
         look: line properties that override the condition's own.
     """
-    if not isinstance(K, NTK):
-        raise TypeError(f"K: expected a kernel, as pinnntk_lib.ntk returns, got {type(K).__name__}")
+    check_kernel("K", K)
     if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
         raise TypeError(f"names: expected a list of names of conditions, got {names!r}")
     ax = _axes(ax)
@@ -223,10 +222,16 @@ def _axes(ax):
 
 
 def _columns(history, kind):
-    """Return one kind of columns of a history, ``{name: values}``."""
-    if not isinstance(history, Mapping) or not {"step", kind} <= set(history):
+    """Return the steps of a history, and one kind of its columns, ``{name: values}``."""
+    if not (isinstance(history, Mapping) and "step" in history and isinstance(history.get(kind), Mapping)):
         raise TypeError(f"history: expected that of a pinnntk_lib.Result, got {history!r}")
-    return history[kind]
+    steps = check_numbers("history['step']", history["step"])
+    columns = {name: check_numbers(f"history[{kind!r}][{name!r}]", of) for name, of in history[kind].items()}
+    for name, values in columns.items():
+        if steps.ndim != 1 or values.shape != steps.shape:
+            shapes = f"{values.shape} for steps of shape {steps.shape}"
+            raise ValueError(f"history[{kind!r}][{name!r}]: expected one number per step, got shape {shapes}")
+    return steps, columns
 
 
 def line_look(name):

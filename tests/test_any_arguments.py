@@ -8,6 +8,7 @@ import warnings
 import hypothesis.extra.numpy as hnp
 import jax
 import jax.numpy as jnp
+import matplotlib.pyplot as plt
 import numpy as np
 import optax
 import pytest
@@ -27,6 +28,7 @@ K = pn.ntk(MODEL.apply, PARAMS, PROBLEM, POINTS)
 CROSS = pn.ntk(MODEL.apply, PARAMS, PROBLEM, POINTS, other_points=POINTS)
 RESIDUALS = PROBLEM.residuals(lambda x: MODEL.apply(PARAMS, x), POINTS)
 FORECAST = pn.Linearized(K, RESIDUALS)
+HISTORY = {"step": np.arange(3), "losses": {"u": np.ones(3)}, "weights": {"u": np.ones(3)}}
 OPERATORS = PROBLEM.operators
 X = POINTS["r"]
 
@@ -52,6 +54,17 @@ def saved(params):
     """Save parameters. (Any text is the name of a file, so that the file is not one of the arguments.)"""
     with tempfile.TemporaryDirectory() as folder:
         pn.save_params(f"{folder}/saved.npz", params)
+
+
+def drawn(plot, right):
+    """Return a plot that is closed again, with the axes among its arguments."""
+
+    def plotted(**arguments):
+        plot(**arguments)
+        plt.close("all")
+
+    plotted.__qualname__ = f"drawn {plot.__name__}"
+    return plotted, right | {"ax": None}
 
 
 SETTING = {"apply": MODEL.apply, "params": PARAMS, "conditions": PROBLEM, "points": POINTS}
@@ -132,12 +145,24 @@ CALLS = {
     MODEL.init: {"key": jax.random.key(0)},
     experiments.relative_change: {"now": np.ones(3), "start": np.ones(3)},
     plotting.table: {"columns": ["a", "b"], "rows": [["x", 1]]},
+    pn.compare: TRAINED
+    | {"seconds": 0.01, "optimizer": optax.adam(1e-3), "weights": {"u": 1.0, "r": 2.0}, "held_out": POINTS}
+    | {"trials": {"mine": {"weights": {"u": 1.0, "r": 2.0}}}, "key": jax.random.key(0), "progress": False},
     K.block: {"a": "u", "b": "r"},
     K.rows: {"name": "u"},
     K.trace: {"name": "u"},
     K.eigvalsh: {"name": "u"},
     K.convergence_rate: {"name": "u"},
 }
+CALLS |= dict(
+    [
+        drawn(plotting.losses, {"history": HISTORY, "divergence": None}),
+        drawn(plotting.weights, {"history": HISTORY}),
+        drawn(plotting.solution, {"apply": MODEL.apply, "params": PARAMS, "problem": PROBLEM, "points": 4}),
+        drawn(plotting.field, {"values": np.ones((3, 3)), "problem": SQUARE, "vmax": 1.0, "labels": ("x", "y")}),
+        drawn(plotting.spectrum, {"K": K, "names": ["u"], "suffix": ""}),
+    ]
+)
 TYPES = (bool, np.int32, np.float16, np.float32, np.float64, np.complex64, np.dtype("U2"), np.dtype("S2"))
 ARRAYS = st.sampled_from(TYPES).flatmap(lambda of: hnp.arrays(of, hnp.array_shapes(min_dims=0, max_side=3, min_side=0)))
 SCALARS = st.one_of(

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from pinnntk_lib._check import check_names, check_positive
+from pinnntk_lib._check import check_key, check_points, check_positive
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.comparison._remedies import Setting, remedies
 from pinnntk_lib.comparison._result import Comparison, Trial
@@ -89,6 +89,7 @@ def compare(
     check_positive("seconds", seconds)
     check_problem(problem)
     key = jax.random.key(0) if key is None else key
+    check_key("key", key)
     drawn = points(key) if callable(points) else points
     diagnosis = diagnose(apply, params, problem, drawn, optimizer=optimizer)
     start = Setting(apply, params, points, optax.adam(1e-3) if optimizer is None else optimizer, weights)
@@ -118,8 +119,7 @@ def _further(start, trials, settings):
 
 def _held_out(problem, points, held_out):
     if held_out is not None:
-        check_names("held_out", held_out, problem.conditions)
-        return held_out
+        return check_points(held_out, problem.conditions, "held_out")
     return {**points, **other_points(problem, points)}
 
 

@@ -9,7 +9,7 @@ from pinnntk_lib.kernel._matrixfree import ntk_eigenpairs, ntk_vector_product
 from pinnntk_lib.kernel._normal import gauss_newton_matrix, jacobian
 from pinnntk_lib.kernel._ntk import METHODS, ntk, ntk_diagonal
 from pinnntk_lib.kernel._plan import residual_graphs
-from pinnntk_lib.kernel._result import NTK, Path
+from pinnntk_lib.kernel._result import NTK, Path, check_kernel
 from pinnntk_lib.kernel._setting import residual_of, setting_of
 from pinnntk_lib.kernel._trace import at_points, trace
 
@@ -18,6 +18,7 @@ __all__ = [
     "NTK",
     "Path",
     "at_points",
+    "check_kernel",
     "gauss_newton_matrix",
     "jacobian",
     "ntk",

@@ -48,7 +48,7 @@ def _squares(graph, leaves, x):
     """Return the squared norms by leaf (n, outputs, leaves), and the natural sizes' squares (n, outputs)."""
 
     def at(point):
-        out, pullback = jax.vjp(lambda leaves: graph.run([*leaves, point])[0][0], leaves)
+        out, pullback = jax.vjp(lambda leaves: graph.at_point(leaves, point), leaves)
         (gradients,) = jax.vmap(pullback)(jnp.eye(out.size, dtype=out.dtype))
         by_leaf = [_summed(g**2) for g in gradients]
         natural = sum(_summed((g * leaf) ** 2) for g, leaf in zip(gradients, leaves))

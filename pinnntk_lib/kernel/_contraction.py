@@ -104,8 +104,8 @@ def _tile(a, b, same, shape):
     # concatenate the small Jacobians: writing an n x n product costs memory traffic, however short the rows
     small = [pair for pair in jacobians if pair[0].shape[1] <= SMALL]
     if small:
-        total += _matmul(*(jnp.concatenate(side, axis=1) for side in zip(*small)))
-    total += sum(_matmul(*pair) for pair in jacobians if pair[0].shape[1] > SMALL)
+        total += product_of_rows(*(jnp.concatenate(side, axis=1) for side in zip(*small)))
+    total += sum(product_of_rows(*pair) for pair in jacobians if pair[0].shape[1] > SMALL)
     for part in shared:
         if isinstance(a[part], Products):
             total += _by_pairs(a[part], b[part], same)
@@ -118,10 +118,6 @@ def _tile(a, b, same, shape):
 
 def product_of_rows(a: jax.Array, b: jax.Array) -> jax.Array:
     """Return ``a b^T``; of an array with itself, it is symmetric to the last bit: all sums run in the same order."""
-    return _matmul(a, b)
-
-
-def _matmul(a, b):
     # by default, accelerators keep three digits of a float32 matrix product
     return jnp.matmul(a, b.T, precision="highest")
 
@@ -141,8 +137,9 @@ def _by_pairs(a, b, same):
 
     def add(total, pair):
         i, k, m, weight = pair
-        kernel = _matmul(a.rows[:, i, k], b.rows[:, i, m]) * _matmul(a.columns[:, i, k], b.columns[:, i, m])
-        return total + weight * kernel, None
+        of_rows = product_of_rows(a.rows[:, i, k], b.rows[:, i, m])
+        of_columns = product_of_rows(a.columns[:, i, k], b.columns[:, i, m])
+        return total + weight * (of_rows * of_columns), None
 
     # a loop, because the compiler would otherwise compute all products first and keep them in memory
     start = jnp.zeros((len(a.rows), len(b.rows)), a.rows.dtype)
@@ -160,7 +157,7 @@ def _by_rows(a, b, same):
     def add(total, block):
         i, *rows = block
         J = _assembled(rows[0], a.columns[:, i][:, None])
-        return total + _matmul(J, J if same else _assembled(rows[1], b.columns[:, i][:, None])), None
+        return total + product_of_rows(J, J if same else _assembled(rows[1], b.columns[:, i][:, None])), None
 
     start = jnp.zeros((len(a.rows), len(b.rows)), a.rows.dtype)
     return jax.lax.scan(add, start, [np.repeat(np.arange(matrices), count), *by_block])[0]

@@ -107,7 +107,7 @@ def _rows(graph, leaves, x):
     dtype = jnp.result_type(*leaves)
 
     def at(point):
-        out, pullback = jax.vjp(lambda leaves: graph.run([*leaves, point])[0][0], leaves)
+        out, pullback = jax.vjp(lambda leaves: graph.at_point(leaves, point), leaves)
         (gradients,) = jax.vmap(pullback)(jnp.eye(out.size, dtype=out.dtype))
         return jnp.concatenate([g.reshape(out.size, -1).astype(dtype) for g in gradients], axis=1)
 

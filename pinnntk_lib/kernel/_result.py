@@ -3,10 +3,11 @@
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 
 class Path(NamedTuple):
@@ -88,6 +89,16 @@ class NTK:
         if self.columns is not None:
             raise ValueError("K: expected the kernel of one set of points, got a cross kernel, which only has blocks")
         return self.matrix if name is None else self.block(name, name)
+
+
+def check_kernel(name: str, K: Any) -> None:
+    """Check that a value is the kernel of one set of points, and finite."""
+    if not isinstance(K, NTK):
+        raise TypeError(f"{name}: expected a kernel, as pinnntk_lib.ntk returns, got {type(K).__name__}")
+    if K.columns is not None:
+        raise ValueError(f"{name}: expected the kernel of one set of points, got a cross kernel")
+    if not isinstance(K.matrix, jax.core.Tracer) and not np.isfinite(K.matrix).all():
+        raise ValueError(f"{name}: expected a kernel of finite numbers, got NaN or infinity")
 
 
 def _range(sizes, name):

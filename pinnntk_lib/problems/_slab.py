@@ -107,12 +107,13 @@ def _check(problem, start, stop, initial, before, axis):
         raise ValueError(f"start, stop: expected increasing times from {begin} to {end}, got {start} and {stop}")
     if any(name not in list(problem.conditions) for name in initial):
         raise ValueError(f"initial: expected names of conditions, from {list(problem.conditions)}, got {initial!r}")
-    if before is None and start > begin:
-        raise ValueError(f"before: expected the solution before the time {start}, a function of x, got None")
-    if before is not None:
+    if before is None:
+        if start > begin:
+            raise ValueError(f"before: expected the solution before the time {start}, a function of x, got None")
+    else:
         check_function("before", before)
-    if before is not None and not initial:
-        raise ValueError("initial: expected the names of the conditions that take the values of before, got none")
+        if not initial:
+            raise ValueError("initial: expected the names of the conditions that take the values of before, got none")
     for name, condition in problem.conditions.items():
         if hasattr(condition.target, "shape"):
             raise ValueError(f"problem.conditions[{name!r}].target: expected a function or a number, got values")

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pinnntk_lib._check import check_array, check_names, check_numbers, check_positive, check_positive_weights
-from pinnntk_lib.kernel import NTK
+from pinnntk_lib.kernel import NTK, check_kernel
 
 Times = Sequence[float] | np.ndarray | jax.Array
 
@@ -55,7 +55,7 @@ class Linearized:
     weights: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
-        _check_kernel("K", self.K)
+        check_kernel("K", self.K)
         if not isinstance(self.residuals, Mapping):
             raise TypeError(f"residuals: expected {{name: (n_name,) array}}, got {type(self.residuals).__name__}")
         check_names("residuals", self.residuals, self.K.names)
@@ -206,7 +206,7 @@ def largest_stable_learning_rate(K: NTK, weights: Mapping[str, float] | None = N
         >>> print(f"{largest_stable_learning_rate(K):.3f}")
         0.250
     """
-    _check_kernel("K", K)
+    check_kernel("K", K)
     return stable_rate(K, check_positive_weights(weights, K.names))
 
 
@@ -214,15 +214,6 @@ def stable_rate(K, weights):
     """Compute :func:`largest_stable_learning_rate` for any weights; it is NaN if one of them is."""
     root = _scales(K, weights)
     return 2.0 / jnp.linalg.eigvalsh(root[:, None] * K.matrix * root)[-1]
-
-
-def _check_kernel(name, K):
-    if not isinstance(K, NTK):
-        raise TypeError(f"{name}: expected a kernel, as pinnntk_lib.ntk returns, got {type(K).__name__}")
-    if K.columns is not None:
-        raise ValueError(f"{name}: expected the kernel of one set of points, got a cross kernel")
-    if not isinstance(K.matrix, jax.core.Tracer) and not np.isfinite(K.matrix).all():
-        raise ValueError(f"{name}: expected a kernel of finite numbers, got NaN or infinity")
 
 
 def _scales(K, weights):
