@@ -117,7 +117,7 @@ def _tile(a, b, same, shape):
 
 
 def product_of_rows(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Return ``a b^T``; of an array with itself, it is symmetric to the last bit: all sums run in the same order."""
+    """Return ``a b^T``; of an array with itself, it is symmetric up to rounding error."""
     # by default, accelerators keep three digits of a float32 matrix product
     return jnp.matmul(a, b.T, precision="highest")
 

@@ -32,8 +32,8 @@ class NTK:
     """A neural tangent kernel, with one block per pair of conditions. It is a pytree, so it passes through ``jit``.
 
     Attributes:
-        matrix: symmetric array (n, n), where n is the total number of residuals of all conditions; a cross kernel is
-            an array (n, m).
+        matrix: array (n, n), symmetric up to rounding error, where n is the total number of residuals of all
+            conditions; a cross kernel is an array (n, m).
         sizes: ``((name, n_name), ...)``, in the order of the blocks; n_name is the number of residuals of a condition,
             which is its number of points times its number of outputs.
         columns: the same for the columns of a cross kernel; None for the kernel of one set of points.

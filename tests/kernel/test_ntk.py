@@ -110,7 +110,7 @@ def test_chunks_change_nothing(poisson, method, memory):
     whole = pn.ntk(model.apply, params, problem, points, method)
     chunked = pn.ntk(model.apply, params, problem, points, method, memory=memory)
     assert relative(chunked.matrix, whole.matrix) < 1e-14
-    assert (chunked.matrix == chunked.matrix.T).all()
+    assert relative(chunked.matrix, chunked.matrix.T) < 1e-15  # the compiler may sum the two in different orders
     diagonal = pn.ntk_diagonal(model.apply, params, problem, points, memory=memory)
     assert relative(diagonal["r"], jnp.diag(whole.block("r", "r"))) < 1e-14
 
