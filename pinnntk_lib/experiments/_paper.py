@@ -196,10 +196,10 @@ EXPERIMENTS: dict[str, Experiment] = {
         partial(_poisson, width=512, notebook=True),
     ),
     "wave1d-plain": Experiment(
-        "Wave equation, 3 x 500, Adam, equal weights, 80,000 steps (half an hour)", False, _wave
+        "Wave equation, 3 x 500, Adam, equal weights, 80,000 steps (an hour or two)", False, _wave
     ),
     "wave1d-adaptive": Experiment(
-        "Wave equation, 3 x 500, Adam, Algorithm 1 every 100 steps, 80,000 steps (half an hour)",
+        "Wave equation, 3 x 500, Adam, Algorithm 1 every 100 steps, 80,000 steps (an hour or two)",
         False,
         partial(_wave, weights=NTKWeights(every=100)),
     ),
