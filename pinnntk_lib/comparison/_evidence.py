@@ -26,9 +26,10 @@ def log_evidence(apply: Apply, params: Params, problem: Problem, points: Mapping
 
     The amplitude s is the one that makes it largest, and the noise is 1e-8 of the weighted kernel's largest eigenvalue
     (1e-5 in single precision), with Algorithm 1's weights. A model has little evidence if the residuals lie in its slow
-    modes, and also if it could as well have produced anything else. Differences between models count: of two models
-    for the same problem and points, the one with more evidence is likely to train better, by factors e^difference of
-    odds. That training really follows the kernel is an assumption, so that a small difference decides nothing.
+    modes, and also if it could as well have produced anything else. Compare models for the same problem and points:
+    e^difference is the ratio of the two probabilities, not of the chances to train well. A model whose evidence is
+    hundreds below that of the others will probably train badly. Smaller differences decide nothing, because the kernel
+    changes in training.
 
     Args:
         apply: the model, a pure function ``(params, x of shape (d,)) -> u(x)``.
