@@ -51,7 +51,7 @@ def dark(svg: str) -> str:
     ):
         level = int(found[1] or 2 * found[2], 16) / 255
         rules += [
-            f'.pn-figure [style*="{of}: {color}"] {{{of}: {_mixed(level)} !important}}'
+            f'[style*="{of}: {color}"] {{{of}: {_mixed(level)} !important}}'
             for of in ("fill", "stroke")
         ]
     return " ".join(rules)

@@ -32,8 +32,8 @@ class Lab {
     this.theatre = this.hire((data) => this.frame(data));
     this.stage = new Stage(this.find("[data-part=modes]"), (id) => this.theatre.postMessage({ command: "excitation", run: this.run, id }));
     this.buttons();
+    this.part("view" in root.dataset ? "modes" : "solution"); // a page that asks for a picture of the kernel wants it seen
     this.look(root.dataset.view ?? "modes");
-    this.part("solution");
     if (address.has("teach")) this.teach(true);
     this.form.write(this.settings);
     this.reset();

@@ -75,7 +75,7 @@ export class Stage {
     else this.field(card, mode.vector, owner);
     const constant = brief(1 / (rate * mode.rate));
     const [pace, spoken] = optimizer === "sgd" ? [`τ ${constant}`, `time constant ${constant} steps`] : [`κ ${number(mode.rate, 2)}`, `rate ${number(mode.rate, 2)}`];
-    card.querySelector("small").innerHTML = `${mode.rank} <b>${NAMES[name]}</b> ${pace}`;
+    card.querySelector("small").innerHTML = `${mode.rank} <b>${NAMES[name]}</b> <span>${pace}</span>`;
     const share = (value) => `${number((100 * value) / frame.largest, 2)} %`;
     const theoryText = Number.isFinite(mode.expected) ? `, theory ${share(mode.expected)}` : "";
     card.setAttribute("aria-label", `Mode ${mode.rank}, ${NAMES[name]}, ${spoken}: left ${share(mode.left)}${theoryText}. Excite.`);
