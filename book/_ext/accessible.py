@@ -3,17 +3,16 @@
 import re
 
 MATH = r'<span class="math notranslate nohighlight">[^<]*</span>'
-JOINED = "&#8288;"  # no line breaks here
+OPENING, CLOSING = "[(\\[\u201c]", "[.,:;!?)\\]\u2019\u201d\u2013-]+|th\\b"
 
 
 def mend(body: str) -> str:
     # Browsers may break a line on either side of a formula, even in front of a comma.
     body = re.sub(
-        rf"({MATH})(?=[.,:;!?)\]\u2019\u201d\u2013-]|th\b)",
-        rf"\1{JOINED}",
+        rf"{OPENING}{MATH}(?:{CLOSING})?|{MATH}(?:{CLOSING})",
+        r'<span class="pn-joined">\g<0></span>',
         body,
     )
-    body = re.sub(rf"([(\[\u201c])(?={MATH})", rf"\1{JOINED}", body)
     # Browsers no longer support the role that a bibliography entry has. The entries form a list, so make them items.
     body = body.replace('role="doc-biblioentry"', 'role="listitem"')
     # A signature over several lines is a definition list without terms.

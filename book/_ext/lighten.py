@@ -5,11 +5,14 @@ from pathlib import Path
 
 import nbformat
 
-# Source maps, translations of the theme's labels, and fonts in a format that only old browsers need.
+# Source maps, translations of the theme's labels, fonts in a format that only old browsers need, and fonts of which no
+# page shows a letter.
 UNUSED = (
     "_static/**/*.map",
     "_static/locales/**/*",
     "_static/vendor/fontawesome/webfonts/*.ttf",
+    "_static/vendor/fontawesome/webfonts/fa-brands*",
+    "_static/vendor/fontawesome/webfonts/fa-regular*",
 )
 ICON_SCRIPT = "_static/scripts/fontawesome.js"
 # `house: [width, height, [other names], "code point", "path"],`; two-coloured icons have two paths

@@ -7,8 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import pinnntk_lib as pn
 
@@ -21,25 +19,26 @@ def scaled(wave, size):
     return {name: lambda u, x, op=op: size * op(u, x) for name, op in wave.operators.items()}
 
 
-@given(size=st.floats(-3, 3).map(lambda power: 10.0**power), seed=st.integers(0, 5))
-@settings(max_examples=8)
-def test_kernel_and_eigenvalues_are_as_exact_as_the_precision_allows(size, seed):
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
+def test_kernel_and_eigenvalues_are_as_exact_as_the_precision_allows(size):
     """For residuals of size up to 1e3, whose squares are of size 1e6.
 
     An entry of K is a sum of a thousand products of gradients, which are themselves results of a few hundred operations
     each; an eigenvalue is then off by at most the norm of the errors.
     """
     wave = pn.problems.Wave1D()
-    points, params = wave.points(15, jax.random.key(seed)), MODEL.init(jax.random.key(seed))
-    double = pn.ntk(MODEL.apply, params, scaled(wave, size), points)
-    params, points = jax.tree.map(lambda leaf: leaf.astype("float32"), (params, points))
-    single = pn.ntk(MODEL.apply, params, scaled(wave, size), points)
-    assert single.matrix.dtype == "float32"
-    lengths = np.sqrt(np.diagonal(double.matrix))
-    errors = np.abs(single.matrix - double.matrix) / np.outer(lengths, lengths)
-    assert errors.max() < 1e-5
-    values, exact = np.asarray(single.eigvalsh(), np.float64), np.asarray(double.eigvalsh())
-    assert np.abs(values - exact).max() < len(exact) * 20 * EPS * exact[0]
+    operators = scaled(wave, size)
+    for seed in range(4):
+        points, params = wave.points(15, jax.random.key(seed)), MODEL.init(jax.random.key(seed))
+        double = pn.ntk(MODEL.apply, params, operators, points)
+        params, points = jax.tree.map(lambda leaf: leaf.astype("float32"), (params, points))
+        single = pn.ntk(MODEL.apply, params, operators, points)
+        assert single.matrix.dtype == "float32"
+        lengths = np.sqrt(np.diagonal(double.matrix))
+        errors = np.abs(single.matrix - double.matrix) / np.outer(lengths, lengths)
+        assert errors.max() < 1e-5
+        values, exact = np.asarray(single.eigvalsh(), np.float64), np.asarray(double.eigvalsh())
+        assert np.abs(values - exact).max() < len(exact) * 20 * EPS * exact[0]
 
 
 def test_what_single_precision_cannot_tell_is_said(poisson):
