@@ -147,6 +147,15 @@ def passes(graph):
     return [node.name for node in nodes if is_large(graph.avals[node.outputs[0]])]
 
 
+def test_a_slice_of_a_whole_array_is_no_operation():
+    """JAX 0.5 to 0.7 slice where an axis of length 1 is indexed; such a slice would hide the sum over directions."""
+
+    def whole(params, x):
+        return jax.lax.slice_p.bind(params * x, start_indices=(0,), limit_indices=(3,), strides=None)
+
+    assert [node.name for node in trace(whole, jnp.ones(3), jnp.ones(3)).nodes] == ["mul"]
+
+
 @pytest.mark.parametrize("dim", [2, 5])
 @pytest.mark.parametrize("depth", [2, 3])
 def test_the_fewest_passes_over_the_derivatives(depth, dim):
