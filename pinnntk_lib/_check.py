@@ -1,9 +1,10 @@
 """Checks of user input. Every error message names the argument, what was expected and what was given."""
 
+import inspect
 import math
 import numbers
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def check_coordinate(name: str, value: Any, dim: int | None = None) -> int:
         expected = "0 or a positive integer" if dim is None else f"a coordinate from 0 to {dim - 1}"
         raise ValueError(f"{name}: expected {expected}, got {value!r}")
     return axis
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return ``value`` as a bool, or raise an error."""
+    try:
+        return bool(value)
+    except Exception as error:  # arrays raise several kinds
+        raise TypeError(f"{name}: expected True or False, got {value!r}") from error
 
 
 def check_fraction(name: str, value: Any) -> float:
@@ -119,12 +128,15 @@ def check_no_class(name: str, value: Any, expected: str) -> None:
         raise TypeError(f"{name}: expected {expected}, got the class {value.__name__} instead of an instance")
 
 
-def check_optimizer(name: str, value: Any) -> None:
-    """Check that a value is an optax gradient transformation."""
-    expected = "an optax gradient transformation"
+def check_optimizer(name: str, value: Any, expected: str = "an optax gradient transformation") -> None:
+    """Check that a value is an optax gradient transformation, and not a weighting, which has the same methods."""
     check_no_class(name, value, expected)
-    if not (hasattr(value, "init") and hasattr(value, "update")):
+    if not (callable(getattr(value, "init", None)) and callable(getattr(value, "update", None))):
         raise TypeError(f"{name}: expected {expected}, got {value!r}")
+    try:
+        inspect.signature(value.update).bind_partial("updates", "state", "params")
+    except TypeError as error:
+        raise TypeError(f"{name}: expected {expected}, with update(updates, state, params), got {value!r}") from error
 
 
 def leaves_of(params: Params, name: str = "params") -> list[tuple[Any, Any]]:
@@ -136,7 +148,7 @@ def leaves_of(params: Params, name: str = "params") -> list[tuple[Any, Any]]:
 
 
 def check_params(params: Params, name: str = "params") -> None:
-    """Check that every leaf is a floating-point array and, outside ``jit``, that its values are finite."""
+    """Check that every leaf is a floating-point array, one of them not empty, and outside ``jit`` also finite."""
     leaves = leaves_of(params, name)
     if not leaves:
         raise ValueError(f"{name}: expected a pytree with at least one array, got none")
@@ -147,6 +159,8 @@ def check_params(params: Params, name: str = "params") -> None:
             raise TypeError(f"{where}: expected a floating-point array, got {kind}")
         if not isinstance(leaf, jax.core.Tracer) and not np.isfinite(leaf).all():
             raise ValueError(f"{where}: expected finite numbers, got NaN or infinity")
+    if not any(leaf.size for _, leaf in leaves):
+        raise ValueError(f"{name}: expected at least one number, got only empty arrays")
 
 
 def check_operators(conditions: Any) -> dict[str, Operator]:
@@ -165,6 +179,13 @@ def check_names(name: str, given: Iterable[str], expected: Iterable[str]) -> Non
     if unknown or missing:
         said = ", ".join(f"{words} {names}" for words, names in (("unknown", unknown), ("missing", missing)) if names)
         raise ValueError(f"{name}: expected the conditions {list(expected)}, got {list(given)} ({said})")
+
+
+def check_name_list(name: str, value: Any) -> list[str]:
+    """Return names of conditions as a list, or raise an error."""
+    if isinstance(value, str | np.ndarray | jax.Array) or not isinstance(value, Collection):
+        raise TypeError(f"{name}: expected a list of names of conditions, got {value!r}")
+    return list(value)
 
 
 def check_sizes(n: Any, names: Collection[str]) -> dict[str, int]:
@@ -272,7 +293,7 @@ def check_conditions(apply: Apply, params: Params, operators: Mapping[str, Opera
     what a valid residual is.
     """
     x = _coordinates(operators, point)
-    model = _traced(apply, params, x, f"apply(params, x) at x of shape {x.shape}").shape
+    model = check_model(apply, params, x).shape
     for name, operator in operators.items():
         what = f"conditions[{name!r}] at x of shape {x.shape}"
         value = _traced(lambda p, x: operator(lambda y: apply(p, y), x), params, point, what)  # noqa: B023
@@ -288,6 +309,19 @@ def check_conditions(apply: Apply, params: Params, operators: Mapping[str, Opera
             )
         if not jnp.issubdtype(value.dtype, jnp.floating):
             raise TypeError(f"conditions[{name!r}]: expected real floating-point numbers, {_unreal(value.dtype)}")
+
+
+def check_model(apply: Apply, params: Params, x: Any) -> jax.ShapeDtypeStruct:
+    """Check that the model can be evaluated at a point (d,), and return the shape and the dtype of its value."""
+    return _traced(apply, params, x, f"apply(params, x) at x of shape {x.shape}")
+
+
+def drawn_points(sampler: Callable[[jax.Array], Any], key: jax.Array) -> Any:
+    """Return the points that a function of the user's draws, or say that it could not be called with a random key."""
+    try:
+        return sampler(key)
+    except Exception as error:  # whatever other people's code raises
+        raise ValueError(f"points: could not be called with a random key: {_said(error)}") from error
 
 
 def _coordinates(operators, point):
@@ -310,10 +344,13 @@ def _traced(f, params, point, what):
     """Return the shape and dtype of ``f(params, point)``, which must be one array."""
     try:
         value = jax.eval_shape(f, params, point)
-    except (TypeError, ValueError, IndexError) as error:
-        raise ValueError(f"{what}: could not be evaluated: {error}") from error
     except Exception as error:  # whatever other people's code raises
-        raise ValueError(f"{what}: could not be evaluated: {type(error).__name__}: {error}") from error
+        raise ValueError(f"{what}: could not be evaluated: {_said(error)}") from error
     if not hasattr(value, "shape"):
         raise TypeError(f"{what}: expected an array, got {jax.tree.structure(value)}")
     return value
+
+
+def _said(error):
+    """Return the text of an error, after its kind if that says more."""
+    return str(error) if isinstance(error, TypeError | ValueError | IndexError) else f"{type(error).__name__}: {error}"

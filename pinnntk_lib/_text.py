@@ -1,11 +1,13 @@
 """Reports as text and as HTML."""
 
+import re
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
 WIDTH = 100  # columns
+NUMBER = re.compile(r"[-+\u2212]?\d|[-+]?(nan|inf)?$")  # how a cell with a number, or with none, begins
 
 
 @dataclass(frozen=True, repr=False)
@@ -27,17 +29,26 @@ def wrapped(text: str, indent: str = "", width: int = WIDTH) -> list[str]:
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table; the first row has the names of the columns, and all columns end flush."""
+    """Return the lines of a table; the first row has the names of the columns. Numbers end flush, texts begin flush."""
     widths = [max(map(len, column)) for column in zip(*rows)]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(row, widths)) for row in rows]
+    texts = _texts(rows)
+    lines = (zip(row, widths, texts) for row in rows)
+    return ["  ".join(f"{cell:{'<' if text else '>'}{width}}" for cell, width, text in line).rstrip() for line in lines]
+
+
+def _texts(rows):
+    """Return for each column whether it has other texts than numbers below its name."""
+    return [not all(map(NUMBER.match, cells)) for _, *cells in zip(*rows)]
 
 
 def html_table(rows: Sequence[Sequence[str]]) -> str:
     """Return a table as HTML; the first row and the first column are headers."""
     first, *others = rows
-    head = "".join(f"<th scope='col'>{escape(cell)}</th>" for cell in first)
+    sides = [" style='text-align:left'" if text else "" for text in _texts(rows)]
+    head = "".join(f"<th scope='col'{side}>{escape(cell)}</th>" for cell, side in zip(first, sides))
     body = "".join(
-        f"<tr><th scope='row'>{escape(name)}</th>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>"
+        f"<tr><th scope='row'{sides[0]}>{escape(name)}</th>"
+        f"{''.join(f'<td{side}>{escape(cell)}</td>' for cell, side in zip(cells, sides[1:]))}</tr>"
         for name, *cells in others
     )
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from pinnntk_lib._check import check_coordinate, check_count, check_function, check_key
+from pinnntk_lib._check import check_array, check_coordinate, check_count, check_function, check_key
 from pinnntk_lib._types import Function, Operator
 
 __all__ = [
@@ -172,7 +172,7 @@ def laplacian(u: Function, directions: int | jax.Array | None = None, key: jax.A
         6.0
     """
     check_function("u", u)
-    random = directions is not None and jnp.ndim(directions) == 0
+    random = directions is not None and check_array("directions", directions).ndim == 0
     if random:
         count = check_count("directions", directions)
     if key is not None:

@@ -8,7 +8,7 @@ import base64
 import html
 import io
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -19,7 +19,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from pinnntk_lib._check import check_count, check_function, check_numbers, check_params, check_positive
+from pinnntk_lib._check import (
+    check_count,
+    check_function,
+    check_model,
+    check_name_list,
+    check_numbers,
+    check_params,
+    check_positive,
+)
 from pinnntk_lib._deprecated import renamed_keywords
 from pinnntk_lib._text import Table
 from pinnntk_lib._types import Apply, Params
@@ -89,8 +97,9 @@ def solution(apply: Apply, params: Params, problem: Problem, ax: Axes | None = N
     check_problem(problem)
     if problem.dim != 1:
         raise ValueError(f"problem: expected one dimension, got {problem.dim}")
-    ax = _axes(ax)
     x = problem.grid(check_count("points", points))
+    check_model(apply, params, x[0])
+    ax = _axes(ax)
     if problem.exact is not None:
         ax.plot(x[:, 0], problem.exact(x), color="black", linewidth=1.2, label="exact")
     ax.plot(x[:, 0], jax.vmap(lambda y: apply(params, y))(x), color="#D55E00", linestyle="--", label="network")
@@ -137,7 +146,9 @@ def field(
     return ax
 
 
-def spectrum(K: NTK, ax: Axes | None = None, names: Iterable[str] | None = None, suffix: str = "", **look: Any) -> Axes:
+def spectrum(
+    K: NTK, ax: Axes | None = None, names: Collection[str] | None = None, suffix: str = "", **look: Any
+) -> Axes:
     """Plot the eigenvalues of the diagonal blocks against their rank, on logarithmic axes, down to rounding error.
 
     Args:
@@ -146,10 +157,9 @@ def spectrum(K: NTK, ax: Axes | None = None, names: Iterable[str] | None = None,
         look: line properties that override the condition's own.
     """
     check_kernel("K", K)
-    if names is not None and (isinstance(names, str) or not isinstance(names, Iterable)):
-        raise TypeError(f"names: expected a list of names of conditions, got {names!r}")
+    shown = K.names if names is None else check_name_list("names", names)
     ax = _axes(ax)
-    for name in K.names if names is None else names:
+    for name in shown:
         eigenvalues = np.asarray(K.eigvalsh(name))
         # Eigenvalues below this level are rounding error and may be negative.
         kept = eigenvalues[eigenvalues > len(eigenvalues) * np.finfo(eigenvalues.dtype).eps * eigenvalues[0]]

@@ -95,3 +95,31 @@ def test_a_solution_in_two_dimensions_is_refused(wave):
     model, params, problem, _ = wave
     with pytest.raises(ValueError, match="problem: expected one dimension, got 2"):
         plotting.solution(model.apply, params, problem)
+
+
+def test_a_model_without_a_value_at_a_point_is_refused(poisson):
+    _, params, problem, _ = poisson
+    with pytest.raises(
+        ValueError, match=r"apply\(params, x\) at x of shape \(1,\): could not be evaluated: .* takes 0 pos"
+    ):
+        plotting.solution(lambda: 1, params, problem)
+
+
+def test_names_that_are_no_list_are_refused(poisson):
+    model, params, problem, points = poisson
+    K = pn.ntk(model.apply, params, problem, points)
+    for names in ("u", np.array("u")):
+        with pytest.raises(TypeError, match="names: expected a list of names of conditions, got"):
+            plotting.spectrum(K, names=names)
+
+
+def test_a_table_has_its_numbers_on_the_right_and_its_texts_on_the_left():
+    table = plotting.table(["n", "what", "error"], [[5, "diverged at step 7", "-"], [50, "u", "-1e-05"]])
+    assert str(table).split("\n") == [
+        " n  what                 error",
+        " 5  diverged at step 7       -",
+        "50  u                   -1e-05",
+    ]
+    html = table._repr_html_()
+    assert "<td style='text-align:left'>u</td><td>-1e-05</td>" in html
+    assert "<th scope='row'>50</th>" in html

@@ -76,18 +76,15 @@ def cuts(svg: str) -> list[float]:
     if any(_is(group, "legend") for group in root.find("*[@id='figure_1']")):
         return [0.0, 1.0]
     groups = list(root.iter("{http://www.w3.org/2000/svg}g"))
-    axes = sorted(
-        (*_extent(group), _texts(group))
-        for group in groups
-        if _is(group, "axes")
-    )
     columns = []
-    for left, right, texts in axes:
-        is_bar = columns and right - left < THIN * width
-        if columns and (left <= columns[-1].right or is_bar):
-            columns[-1] = columns[-1].joined(right, texts)
+    for axes in sorted(
+        _column(group) for group in groups if _is(group, "axes")
+    ):
+        is_bar = axes.right - axes.left < THIN * width
+        if columns and (axes.left <= columns[-1].right or is_bar):
+            columns[-1] = columns[-1].joined(axes)
         else:
-            columns.append(Column(left, right, texts))
+            columns.append(axes)
     texts = _texts(root)
     middles = [
         (a.end + b.begin) / 2
@@ -103,22 +100,26 @@ def cuts(svg: str) -> list[float]:
 
 
 class Column(NamedTuple):
-    """A column of axes, and the ends of their texts."""
+    """A column of axes: their own ends, and where they begin and end with their texts."""
 
     left: float
     right: float
-    texts: list[tuple[float, float]]
+    begin: float
+    end: float
 
-    @property
-    def begin(self):
-        return min([self.left, *(start for start, _ in self.texts)])
+    def joined(self, other):
+        return Column(
+            self.left,
+            max(self.right, other.right),
+            min(self.begin, other.begin),
+            max(self.end, other.end),
+        )
 
-    @property
-    def end(self):
-        return max([self.right, *(end for _, end in self.texts)])
 
-    def joined(self, right, texts):
-        return Column(self.left, max(self.right, right), self.texts + texts)
+def _column(group):
+    left, right = _extent(group)
+    starts, ends = zip((left, right), *_texts(group))
+    return Column(left, right, min(starts), max(ends))
 
 
 def _texts(group):

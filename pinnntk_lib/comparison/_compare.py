@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from pinnntk_lib._check import check_key, check_points, check_positive
+from pinnntk_lib._check import check_flag, check_key, check_points, check_positive, drawn_points
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.comparison._remedies import Setting, remedies
 from pinnntk_lib.comparison._result import Comparison, Trial
@@ -87,14 +87,15 @@ def compare(
     import optax
 
     check_positive("seconds", seconds)
+    progress = check_flag("progress", progress)
     check_problem(problem)
     key = jax.random.key(0) if key is None else key
     check_key("key", key)
-    drawn = points(key) if callable(points) else points
+    drawn = drawn_points(points, key) if callable(points) else points
     diagnosis = diagnose(apply, params, problem, drawn, optimizer=optimizer)
     start = Setting(apply, params, points, optax.adam(1e-3) if optimizer is None else optimizer, weights)
     settings, by_hand = remedies(start, problem, drawn, diagnosis)
-    settings |= _further(start, trials or {}, settings)
+    settings |= _further(start, {} if trials is None else trials, settings)
     unseen = _held_out(problem, drawn, held_out)
     runs = {name: _Run(setting, problem, unseen, key) for name, setting in settings.items()}
     interrupted = _take_turns(runs, float(seconds), progress)
@@ -111,8 +112,8 @@ def _further(start, trials, settings):
     for name, changes in trials.items():
         if name in settings:
             raise ValueError(f"trials: expected names other than those of the remedies, got {name!r}")
-        if unknown := set(changes) - PARTS:
-            raise ValueError(f"trials[{name!r}]: expected some of {sorted(PARTS)}, got {sorted(unknown)}")
+        if unknown := [part for part in changes if part not in PARTS]:
+            raise ValueError(f"trials[{name!r}]: expected some of {sorted(PARTS)}, got {unknown}")
         found[name] = start.but(f"trials[{name!r}]", **changes)
     return found
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from pinnntk_lib._check import check_frequencies, check_positive
+from pinnntk_lib._check import check_frequencies, check_numbers, check_positive
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.kernel import ntk
 from pinnntk_lib.models import fourier_features
@@ -104,14 +104,16 @@ def fourier_bandwidth(
     if bandwidths is None:
         side = max(b - a for a, b in zip(problem.lower, problem.upper))
         bandwidths = [2.0**k / side for k in range(-2, 7)]
-    if np.ndim(bandwidths) != 1:
+    candidates = check_numbers("bandwidths", bandwidths)
+    if candidates.ndim != 1:
         raise TypeError(f"bandwidths: expected a list of positive numbers, got {bandwidths!r}")
-    if not len(bandwidths):
+    if not len(candidates):
         raise ValueError("bandwidths: expected at least one positive number, got none")
-    candidates = [check_positive(f"bandwidths[{i}]", bandwidth) for i, bandwidth in enumerate(bandwidths)]
+    for i, bandwidth in enumerate(candidates):
+        check_positive(f"bandwidths[{i}]", bandwidth)
     directions = check_frequencies("directions", directions)
 
     def evidence(bandwidth):
         return log_evidence(fourier_features(apply, bandwidth * directions), params, problem, points)
 
-    return max(candidates, key=evidence)
+    return float(max(candidates, key=evidence))

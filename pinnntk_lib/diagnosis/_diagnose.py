@@ -15,8 +15,8 @@ from pinnntk_lib._check import (
     check_conditions,
     check_count,
     check_finite,
-    check_no_class,
     check_operators,
+    check_optimizer,
     check_points,
     check_weights,
     first_not_finite,
@@ -160,14 +160,11 @@ def _learning_rate(optimizer, params):
     """Return ``(learning rate or None, whether the optimiser is plain gradient descent)``."""
     if optimizer is None:
         return None, None
-    expected = "a learning rate or an optax gradient transformation"
-    check_no_class("optimizer", optimizer, expected)
-    if not (hasattr(optimizer, "init") and hasattr(optimizer, "update")):
-        if not isinstance(optimizer, numbers.Real):
-            raise TypeError(f"optimizer: expected {expected}, got {optimizer!r}")
+    if isinstance(optimizer, numbers.Real):
         if check_finite("optimizer", optimizer) <= 0:
             raise ValueError(f"optimizer: expected a positive learning rate, got {optimizer}")
         return float(optimizer), True
+    check_optimizer("optimizer", optimizer, "a learning rate or an optax gradient transformation")
     # Try the same gradient twice, then half of it: plain gradient descent multiplies each by the same number.
     sizes = iter(range(1, 10**6))
     gradient = jax.tree.map(lambda leaf: jnp.full(jnp.shape(leaf), 1.0 / next(sizes), jnp.result_type(leaf)), params)

@@ -88,7 +88,7 @@ def periodic_inputs(apply: Apply, periods: Sequence[float | None] | ArrayLike) -
         True
     """
     if isinstance(periods, np.ndarray | jax.Array):
-        periods = periods.tolist()
+        periods = check_numbers("periods", periods, dtype=None).tolist()
     if not isinstance(periods, Sequence) or isinstance(periods, str | bytes):
         raise TypeError(f"periods: expected a positive number or None for each input, got {periods!r}")
     if not any(period is not None for period in periods):

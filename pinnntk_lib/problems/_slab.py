@@ -5,9 +5,8 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from pinnntk_lib._check import check_coordinate, check_finite, check_function
+from pinnntk_lib._check import check_coordinate, check_finite, check_function, check_name_list
 from pinnntk_lib._points import Points, coordinates
 from pinnntk_lib._types import Function
 from pinnntk_lib.problems._problem import Condition, Problem, check_problem
@@ -57,7 +56,7 @@ def time_slab(
         >>> bool(pn.relative_l2_error(u, problem.exact(slab.grid(30))) < 1e-2)
         True
     """
-    initial = _names(initial)
+    initial = check_name_list("initial", initial)
     _check(problem, start, stop, initial, before, axis)
     start, stop = float(start), float(stop)  # NumPy's numbers would not adapt to the points' precision
     begin, end = problem.lower[axis], problem.upper[axis]
@@ -91,12 +90,6 @@ def _started(condition: Condition, before: Function, start: float, axis: int) ->
         return jnp.where(coordinates(x)[axis] <= start, condition.operator(before, x), later)
 
     return target
-
-
-def _names(initial):
-    if isinstance(initial, str | np.ndarray | jax.Array) or not isinstance(initial, Collection):
-        raise TypeError(f"initial: expected a list of names of conditions, got {initial!r}")
-    return list(initial)
 
 
 def _check(problem, start, stop, initial, before, axis):

@@ -8,7 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pinnntk_lib._check import check_array, check_conditions, check_key, check_no_class, check_numbers, check_points
+from pinnntk_lib._check import (
+    check_array,
+    check_conditions,
+    check_key,
+    check_no_class,
+    check_numbers,
+    check_points,
+    drawn_points,
+)
 from pinnntk_lib._devices import replicated
 from pinnntk_lib._points import Packing, coordinates, packing_of
 from pinnntk_lib._static import compiled, static
@@ -108,7 +116,7 @@ class _Fresh:
     def __call__(self, key, step, residuals=None):
         key = jax.random.fold_in(key, step)
         if residuals is None or not hasattr(self.sampler, "adapted"):
-            points = self.sampler(key)
+            points = drawn_points(self.sampler, key)
         else:
             points = self.sampler.adapted(key, lambda x: residuals(x, _values(self.targets, x)))
         points = check_points(points, [name for name, *_ in self.targets])

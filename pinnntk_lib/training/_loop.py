@@ -20,6 +20,7 @@ from pinnntk_lib._check import (
     check_array,
     check_conditions,
     check_count,
+    check_flag,
     check_function,
     check_optimizer,
     check_params,
@@ -150,6 +151,7 @@ def train(
         ([0, 100, 200], ['r', 'u'])
     """
     stops, mesh = Stops.checked(steps, log_every, snapshots, single_steps), as_mesh(mesh)
+    hidden = not check_flag("progress", progress)
     _check_kinds(optimizer, measure, checkpoint_every, held_out, patience)
     weighting, (at_rows, data, draw) = as_weighting(weights), source(problem, points, key, mesh)
     start = _start(apply, params, at_rows, optimizer, weighting, draw(data, 0)[0])
@@ -158,7 +160,7 @@ def train(
     with _store(checkpoints, resume) as store:
         before = _before(resume, start, list(problem.conditions), stops.steps, mesh)
         log, state, warned = Log(before, store, checkpoint_every, stops, patience), before.state, False
-        with tqdm(total=stops.steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
+        with tqdm(total=stops.steps, initial=int(state.step), disable=hidden, delay=2, unit="step") as bar:
             try:
                 first = run(state, 1, np.inf)[1]
                 if not log.rows:

@@ -96,9 +96,9 @@ def load_params(file: str | Path, like: Params | None = None) -> Params:
     if len(expected) != len(leaves):
         raise ValueError(f"file: expected {len(expected)} arrays, as in like, got {len(leaves)}")
     for (path, leaf), found in zip(expected, leaves):
-        if jnp.shape(leaf) != found.shape:
+        if np.shape(leaf) != found.shape:
             where = f"params{jax.tree_util.keystr(path)}"
-            raise ValueError(f"file: expected {where} of shape {jnp.shape(leaf)}, as in like, got {found.shape}")
+            raise ValueError(f"file: expected {where} of shape {np.shape(leaf)}, as in like, got {found.shape}")
     return jax.tree.unflatten(treedef, leaves)
 
 

@@ -119,8 +119,11 @@ class Fixed:
         if self.values is None:
             return check_weights(None, names)
         check_names("weights", self.values, names)
-        arrays = {name: values for name, values in self.values.items() if jnp.ndim(values) or isinstance(values, list)}
-        arrays = {name: check_point_weights(f"weights[{name!r}]", values) for name, values in arrays.items()}
+        arrays = {
+            name: check_point_weights(f"weights[{name!r}]", values)
+            for name, values in self.values.items()
+            if isinstance(values, list | tuple) or getattr(values, "ndim", 0)
+        }
         numbers = {name: arrays[name].max() if name in arrays else value for name, value in self.values.items()}
         return check_weights(numbers, names) | arrays
 

@@ -224,13 +224,15 @@ def test_ctrl_c_before_each_trial_has_begun_is_passed_on(poisson, monkeypatch):
         ({"trials": {"a": {"lr": 1}}}, ValueError, r"trials\['a'\]: expected some of .*'weights'\], got \['lr'\]"),
         ({"trials": {"a": 1}}, TypeError, "trials: expected {name: {argument: value}}, got"),
         ({"trials": 7}, TypeError, "trials: expected {name: {argument: value}}, got 7"),
+        ({"trials": np.zeros(0)}, TypeError, "trials: expected {name: {argument: value}}, got array"),
+        ({"points": lambda: 1}, ValueError, "points: could not be called with a random key: .* takes 0 positional"),
         ({"held_out": {"u": jnp.zeros((3, 1))}}, ValueError, r"held_out: expected the conditions \['u', 'r'\], got"),
     ],
 )
 def test_compare_refuses_what_cannot_be(poisson, changes, error, message):
     model, params, problem, points = poisson
     with pytest.raises(error, match=message):
-        pn.compare(model.apply, params, problem, points, **{"seconds": 0.1, "progress": False, **changes})
+        pn.compare(model.apply, params, problem, **{"points": points, "seconds": 0.1, "progress": False, **changes})
 
 
 def test_compare_needs_targets(poisson):
@@ -330,5 +332,9 @@ def test_bandwidths_must_be_positive(poisson):
         pn.fourier_bandwidth(*setting, bandwidths=[1.0, 0.0])
     with pytest.raises(ValueError, match="bandwidths: expected at least one positive number, got none"):
         pn.fourier_bandwidth(*setting, bandwidths=[])
+    with pytest.raises(TypeError, match="bandwidths: expected real numbers, got"):
+        pn.fourier_bandwidth(*setting, bandwidths=[jax.random.key(0)])
+    with pytest.raises(TypeError, match="bandwidths: expected a list of positive numbers, got 2"):
+        pn.fourier_bandwidth(*setting, bandwidths=2)
     with pytest.raises(TypeError, match=r"problem: expected a pinnntk_lib.Problem, got dict"):
         pn.log_evidence(*setting[:2], problem.operators, points)

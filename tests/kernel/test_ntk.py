@@ -325,6 +325,7 @@ def bad(**changes):
             r"conditions\['u'\]: expected an operator that returns a scalar, got shape \(1,\) \(the model returns",
         ),
         (bad(params=lambda *_: {}), ValueError, "params: expected a pytree with at least one array, got none"),
+        (bad(params=lambda *_: np.zeros(0)), ValueError, "params: expected at least one number, got only empty arrays"),
         (
             bad(params=lambda m, p, *_: jax.tree.map(lambda a: a * jnp.nan, p)),
             ValueError,
