@@ -28,10 +28,24 @@ def requirements():
     return [line for line in lines if line]
 
 
+def version():
+    return re.search(r'__version__ = "(.*)"', (ROOT / "pinnntk_lib/version.py").read_text())[1]
+
+
 def test_the_ranges_are_the_same_everywhere():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     for declared in (project["dependencies"], *project["optional-dependencies"].values()):
         assert set(declared) <= set(requirements())
+
+
+def test_the_conda_recipe_has_the_version_and_the_ranges():
+    recipe = (ROOT / ".conda/meta.yaml").read_text()
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    run = recipe.partition("  run:\n")[2].partition("\ntest:")[0]
+    found = {line.strip("- ").replace(" >=", ">=") for line in run.strip().splitlines()}
+    as_on_conda = {line.replace("matplotlib>", "matplotlib-base>") for line in wanted["dependencies"]}
+    assert found == {f"python{wanted['requires-python']}", *as_on_conda}
+    assert f'version = "{version()}"' in recipe
 
 
 def test_nothing_that_colab_brings_is_capped():
@@ -51,8 +65,7 @@ def test_citation_credits_paper_and_software_apart():
     software, _, paper = citation.partition("references:")
     assert "pinnntk_lib" in software
     assert "10.1016/j.jcp.2021.110768" in paper
-    version = re.search(r'__version__ = "(.*)"', (ROOT / "pinnntk_lib/version.py").read_text())[1]
-    assert f"version: {version}" in software
+    assert f"version: {version()}" in software
 
 
 @pytest.fixture
