@@ -52,10 +52,10 @@ def check_coordinate(name: str, value: Any, dim: int | None = None) -> int:
     return axis
 
 
-def check_flag(name: str, value: Any) -> bool:
-    """Return ``value`` as a bool, or raise an error."""
+def check_flag(name: str, value: Any) -> None:
+    """Check that a value is true or false."""
     try:
-        return bool(value)
+        bool(value)
     except Exception as error:  # arrays raise several kinds
         raise TypeError(f"{name}: expected True or False, got {value!r}") from error
 

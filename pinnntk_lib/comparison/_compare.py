@@ -87,7 +87,7 @@ def compare(
     import optax
 
     check_positive("seconds", seconds)
-    progress = check_flag("progress", progress)
+    check_flag("progress", progress)
     check_problem(problem)
     key = jax.random.key(0) if key is None else key
     check_key("key", key)

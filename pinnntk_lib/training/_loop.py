@@ -151,8 +151,7 @@ def train(
         ([0, 100, 200], ['r', 'u'])
     """
     stops, mesh = Stops.checked(steps, log_every, snapshots, single_steps), as_mesh(mesh)
-    hidden = not check_flag("progress", progress)
-    _check_kinds(optimizer, measure, checkpoint_every, held_out, patience)
+    _check_kinds(optimizer, measure, checkpoint_every, held_out, patience, progress)
     weighting, (at_rows, data, draw) = as_weighting(weights), source(problem, points, key, mesh)
     start = _start(apply, params, at_rows, optimizer, weighting, draw(data, 0)[0])
     row = _row_maker(problem, own_measures(apply, start.params, problem, test_points, held_out), measure)
@@ -160,7 +159,7 @@ def train(
     with _store(checkpoints, resume) as store:
         before = _before(resume, start, list(problem.conditions), stops.steps, mesh)
         log, state, warned = Log(before, store, checkpoint_every, stops, patience), before.state, False
-        with tqdm(total=stops.steps, initial=int(state.step), disable=hidden, delay=2, unit="step") as bar:
+        with tqdm(total=stops.steps, initial=int(state.step), disable=not progress, delay=2, unit="step") as bar:
             try:
                 first = run(state, 1, np.inf)[1]
                 if not log.rows:
@@ -264,11 +263,12 @@ def _show(bar, steps, row):
     bar.set_postfix_str(", ".join(parts + ([f"error {row['error']:.1e}"] if "error" in row else [])), refresh=False)
 
 
-def _check_kinds(optimizer, measure, checkpoint_every, held_out, patience):
+def _check_kinds(optimizer, measure, checkpoint_every, held_out, patience, progress):
     check_optimizer("optimizer", optimizer)
     if measure is not None:
         check_function("measure", measure, "a function params -> {name: array}")
     check_count("checkpoint_every", checkpoint_every)
+    check_flag("progress", progress)
     if patience is not None:
         check_count("patience", patience)
         if held_out is None:
