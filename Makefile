@@ -14,17 +14,19 @@ INSTALLED := $(VENV)/installed
 FROM_locked := --require-hashes -r requirements.lock
 FROM_newest := -r requirements.txt
 FROM_oldest := -r <(sed 's/>=/==/' requirements.txt)
-# Tests spend most of their time compiling. XLA's older code generator halves that time, and compiling in one piece
-# shortens it further. The stored outputs come from the newer generator, XLA's default, so comparing them here checks
-# both. XLA does not start with an unknown flag, so only the locked version has them.
-COMPILED_locked := XLA_FLAGS="$${XLA_FLAGS:-} --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
+# Tests spend most of their time compiling. XLA's older code generator halves that time; compiling in one piece, without
+# LLVM's expensive passes and without the places of the source shortens it further. The stored outputs come from the newer
+# generator, XLA's default, so comparing them here checks both. XLA does not start with an unknown flag, so only the
+# locked version has them.
+XLA_QUICK := --xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1 --xla_llvm_disable_expensive_passes=true
+COMPILED_locked := XLA_FLAGS="$${XLA_FLAGS:-} $(XLA_QUICK)" JAX_TRACEBACK_IN_LOCATIONS_LIMIT=0
 PYTEST := $(COMPILED_$(PACKAGES)) $(BIN)/pytest -n auto
 NOTEBOOKS := $(wildcard book/*.ipynb)
 BOOK := _build/html/index.html
 
 NAMES ?=
 
-.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks records others pdf package publish colab lock vendor clean install
+.PHONY: help book serve jupyter test lint unit slow notebooks browser outputs benchmarks records others pdf package publish address colab lock vendor clean install
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1	\2/' | expand -t 18
@@ -78,7 +80,7 @@ browser: book ## test the built pages in a browser
 outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after a change
 	$(BIN)/python book/execute.py $(NOTEBOOKS)
 
-benchmarks: $(INSTALLED) ## time the library and the packages of 'make others', and store the results (an hour and a half)
+benchmarks: $(INSTALLED) ## time the library and the packages of 'make others', and store the results (over two hours)
 	$(BIN)/python book/data/records.py benchmarks.json laplacian.json many-points.json training-speed.json compile-time.json devices.json scale.json
 
 records: $(INSTALLED) ## list the recorded runs and what they cost; NAMES="scale.json ..." or NAMES=all makes them again
@@ -98,6 +100,9 @@ package: $(INSTALLED) ## build the package into dist, and try the wheel in an en
 
 publish: ## write the repository's address into the notebooks, in place (REPOSITORY=https://github.com/...)
 	$(PYTHON) book/_ext/colab.py $(NOTEBOOKS)
+
+address: ## write the repository's address into the package's files, in place (REPOSITORY=https://github.com/...)
+	$(PYTHON) book/_ext/colab.py pyproject.toml README.md .conda/meta.yaml .github/ISSUE_TEMPLATE/config.yml
 
 colab: ## run a chapter as Colab would (FREEZE=file with the list of Colab's packages)
 	$(PYTHON) tests/colab_program.py $(FREEZE)

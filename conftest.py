@@ -1,6 +1,7 @@
 """With several test processes (``-n``), each process and the notebooks it starts get one core, where the system allows
 it, and the longest notebooks run first."""
 
+import gc
 import json
 import os
 from pathlib import Path
@@ -9,6 +10,7 @@ EXECUTIONS = Path(__file__).parent / "book" / "data" / "executions.json"
 
 
 def pytest_configure(config):
+    gc.set_threshold(100_000, 20, 100)  # tracing makes so many objects that Python would look for garbage all the time
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker and hasattr(os, "sched_setaffinity"):
         # Otherwise every process has as many threads as there are cores, and they wait for each other.

@@ -32,6 +32,23 @@ def test(session):
     session.run("pytest", "-n", "auto", "-m", "browser")
 
 
+@nox.session
+def lint(session):
+    """Run the linters and the type checker."""
+    install(session)
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("mypy", "--strict", "--follow-imports=silent", "tests/typed_program.py")
+
+
+@nox.session
+def slow(session):
+    """Run the library's tests that take more than ten seconds each."""
+    install(session)
+    session.run("pytest", "-n", "auto", "-m", "slow")
+
+
 def install(session):
     session.install("--require-hashes", "-r", "requirements.lock")
     session.install("--no-deps", "--no-build-isolation", "-e", ".")

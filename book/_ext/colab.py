@@ -45,9 +45,14 @@ def repository() -> str | None:
 
 
 def fill(path: Path, address: str):
-    """Write the address into a notebook."""
-    text = path.read_text("utf-8")
-    path.write_text(text.replace(PLACEHOLDER, address), "utf-8")
+    """Write the address into a file, and into the links of the README, which PyPI shows apart from the other files."""
+    text = path.read_text("utf-8").replace(PLACEHOLDER, address)
+    if path.suffix == ".md":
+        text = re.sub(
+            r"(!\[[^]]*\]\()(?!\w+:)", rf"\1{address}/raw/HEAD/", text
+        )
+        text = re.sub(r"(?<=\]\()(?!\w+:)", f"{address}/blob/HEAD/", text)
+    path.write_text(text, "utf-8")
 
 
 def add_button(app, config):

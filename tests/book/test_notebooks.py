@@ -105,6 +105,15 @@ def test_publishing_fills_the_address_in(tmp_path, monkeypatch):
     assert colab.PLACEHOLDER not in copy.read_text()
 
 
+def test_the_links_of_the_readme_lead_to_the_repository_from_pypi(tmp_path):
+    copy = tmp_path / "README.md"
+    copy.write_text(f"![a](book/a.png) [b](book/b.md) [c](https://c.org) {colab.PLACEHOLDER}/d")
+    colab.fill(copy, "https://github.com/me/it")
+    places = ("raw/HEAD/book/a.png", "blob/HEAD/book/b.md")
+    a, b = (f"https://github.com/me/it/{place}" for place in places)
+    assert copy.read_text() == f"![a]({a}) [b]({b}) [c](https://c.org) https://github.com/me/it/d"
+
+
 def test_without_an_address_there_is_no_button(monkeypatch):
     monkeypatch.delenv("REPOSITORY", raising=False)
     config = SimpleNamespace(html_theme_options={})
