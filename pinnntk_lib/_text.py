@@ -37,8 +37,8 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _texts(rows):
-    """Return for each column whether it has other texts than numbers below its name."""
-    return [not all(map(NUMBER.match, cells)) for _, *cells in zip(*rows)]
+    """Return for each column whether most of its cells, below its name, are other texts than numbers."""
+    return [2 * sum(bool(NUMBER.match(cell)) for cell in cells) < len(cells) for _, *cells in zip(*rows)]
 
 
 def html_table(rows: Sequence[Sequence[str]]) -> str:

@@ -120,6 +120,7 @@ def test_a_table_has_its_numbers_on_the_right_and_its_texts_on_the_left():
         " 5  diverged at step 7       -",
         "50  u                   -1e-05",
     ]
+    assert str(plotting.table(["width"], [[1], [1000], ["limit"]])) == "width\n    1\n 1000\nlimit"
     html = table._repr_html_()
     assert "<td style='text-align:left'>u</td><td>-1e-05</td>" in html
     assert "<th scope='row'>50</th>" in html
