@@ -68,7 +68,7 @@ lint: $(INSTALLED) ## run the linters and the type checker
 unit: $(INSTALLED) ## test the library, without its slow tests
 	$(PYTEST) -m "not browser and not slow"
 
-slow: $(INSTALLED) ## run the library's tests that take more than ten seconds each
+slow: $(INSTALLED) ## run the library's tests that take more than about five seconds each
 	$(PYTEST) -m slow
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones

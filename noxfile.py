@@ -44,7 +44,7 @@ def lint(session):
 
 @nox.session
 def slow(session):
-    """Run the library's tests that take more than ten seconds each."""
+    """Run the library's tests that take more than about five seconds each."""
     install(session)
     session.run("pytest", "-n", "auto", "-m", "slow")
 

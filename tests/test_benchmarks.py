@@ -32,6 +32,7 @@ def modules(monkeypatch):
         sys.modules.pop(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equation", ["wave", "laplace3d", "value"])
 def test_all_methods_agree(modules, equation):
     cases, run, methods = modules
@@ -201,6 +202,7 @@ def exact_residuals(case, params, points):
     return case.problem.residuals(lambda x: case.apply(params, x), points).values()
 
 
+@pytest.mark.slow
 def test_one_step_of_every_rule_lowers_the_loss(damping):
     damping, case = damping
     linearise = damping.least_squares(case)
@@ -297,6 +299,7 @@ def test_soap_is_adam_in_the_eigenbasis_of_the_gradient(optimisers):
     np.testing.assert_allclose(params, -0.12 * np.eye(3), rtol=1e-6, atol=1e-9)  # 12 steps of the rate
 
 
+@pytest.mark.slow
 def test_the_record_of_optimisers_has_every_run(optimisers, monkeypatch, tmp_path):
     optimisers, case = optimisers
     monkeypatch.setitem(optimisers.PROBLEMS, "tiny", lambda: case)

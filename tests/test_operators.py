@@ -62,6 +62,7 @@ def network(seed, d, shape=()):
     return lambda x: last @ jnp.tanh(first @ x + shift)
 
 
+@pytest.mark.slow
 @settings(max_examples=5)
 @given(seed=st.integers(0, 2**31 - 1), d=st.integers(1, 3), shape=st.sampled_from([(), (1,), (3,), (2, 3)]))
 def test_against_jax(seed, d, shape):

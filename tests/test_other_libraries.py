@@ -13,6 +13,7 @@ sys.path.insert(0, str(DATA))
 import other_libraries  # noqa: E402 -- its folder is not a package
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", other_libraries.LIBRARIES, ids=lambda make: make.__name__)
 def test_a_model_goes_through_kernel_diagnosis_and_training(make):
     if not other_libraries.installed(other_libraries.LIBRARIES[make]):

@@ -140,6 +140,7 @@ def test_every_further_problem_was_trained_to_its_errors():
             assert not any(reached) if (name, aim) in MISSED else all(reached), (name, aim)
 
 
+@pytest.mark.slow
 def test_the_fastest_of_them_is_again():
     """It reaches the error in as many steps; in between, hardly damped steps amplify rounding errors."""
     recorded = json.loads((DATA / "problems.json").read_text())["problems"]["heat"]["runs"][0]

@@ -39,6 +39,7 @@ def compare(*setting, seconds=1.5, **more):
     return pn.compare(*setting, seconds=seconds, progress=False, **more)
 
 
+@pytest.mark.slow
 def test_trials_start_from_the_same_parameters_and_take_equal_time(poisson):
     model, params, problem, points = poisson
     found = compare(model.apply, params, problem, points)
@@ -74,6 +75,7 @@ def test_the_report_names_the_trial_that_helps(poisson):
     assert repr(found).startswith("<Comparison of 3 trials: Kernel descent helps most")
 
 
+@pytest.mark.slow
 def test_wrappers_that_findings_suggest_are_tried():
     """Temperatures of 300 at inputs of 1e-3: neither wrapper suffices without the other."""
     value, line = cases.value, cases.line()
@@ -110,6 +112,7 @@ def test_wrappers_that_findings_suggest_are_tried():
     assert wrapped.residuals["u"][-1] == pytest.approx(float(own), rel=1e-6)  # its points are always the same two
 
 
+@pytest.mark.slow
 def test_a_learning_rate_beyond_the_bound_diverges_and_is_mended():
     problem = pn.problems.Poisson1D(a=1)
     model = pn.MLP(width=300, shift=0.5, scale=0.3)
@@ -176,6 +179,7 @@ def test_measured_values_are_judged_at_their_own_points():
     assert found.trials["kernel descent"].worst[-1] < 1e-3
 
 
+@pytest.mark.slow
 def test_what_only_a_person_can_mend_is_said():
     cause, make = next(case for case in cases.CASES.values() if case[0] == "unreachable condition")
     *setting, optimizer = make()

@@ -31,6 +31,7 @@ def by_hand(setting, weights, opt_state):
     return np.asarray((J / (jnp.sqrt(v) + 1e-8)) @ J.T)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", [{"u": 1.0, "r": 1.0}, {"u": 50.0, "r": 0.5}])
 def test_it_is_that_of_a_dense_jacobian(trained, weights):
     setting, opt_state = trained
@@ -61,6 +62,7 @@ def test_the_report_says_it(trained):
     assert "opt_state= shows Adam's own" in " ".join(str(without).split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("a", "eta", "steps"), [(1, 3e-2, 6_000), (4, 3e-3, 12_000)])
 def test_adam_settles_at_the_edge_of_its_stability(a, eta, steps):
     """Adam drives its kernel's largest eigenvalue to 38 / eta, as Cohen et al. 2022 observe in image classifiers."""

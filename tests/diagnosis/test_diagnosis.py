@@ -100,6 +100,7 @@ def test_the_paper_s_problem_and_its_cure(poisson, a):
     assert found.stable_rate_with_algorithm_1 == pytest.approx(cured.largest_stable_learning_rate)
 
 
+@pytest.mark.slow
 def test_the_numbers_are_those_of_the_kernel(wave):
     model, params, problem, points = wave
     weights = {"u": 2.0, "ut": 1.0, "r": 0.5}

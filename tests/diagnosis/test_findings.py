@@ -84,6 +84,7 @@ def test_a_linear_model_is_corrected_to_its_solution():
     assert left[1] <= 0.5 < left[0]
 
 
+@pytest.mark.slow
 def test_the_error_of_a_network_is_estimated():
     """To within a factor of two, from one to below 1e-2, on the heat equation; the exact solution is not used."""
     problem = pn.problems.Heat1D()
@@ -133,6 +134,7 @@ def test_gradients_by_leaf_add_up_to_the_diagonal(wave):
     assert sum(found.evidence.portions.values()) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_many_points_are_sampled():
     """Losses and rates are those of all points; the largest eigenvalue of 800 of 1,600 is within 5 % of that of all."""
     problem = pn.problems.Helmholtz2D()
@@ -154,6 +156,7 @@ def test_many_points_are_sampled():
     assert "sample" not in str(whole)
 
 
+@pytest.mark.slow
 def test_a_sampled_system_has_the_residuals_of_its_points():
     problem = pn.problems.Schrodinger1D()
     points = problem.points(90)

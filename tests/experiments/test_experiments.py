@@ -112,6 +112,7 @@ def test_the_papers_settings():
     assert experiments.EXPERIMENTS["wave1d-plain"].setting().weights is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", experiments.EXPERIMENTS)
 def test_every_experiment_starts(name):
     experiment = experiments.EXPERIMENTS[name]

@@ -180,6 +180,7 @@ def test_no_large_transposition(make_graph):
     assert not [shape for shape in transposed if np.prod(shape) >= 7 * 5 * WIDTH]
 
 
+@pytest.mark.slow
 def test_systems_and_nonlinear_operators():
     def both(u, x):
         g = pn.gradient(u)(x)

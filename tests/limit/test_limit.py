@@ -123,6 +123,7 @@ def test_the_error_of_a_cross_kernel_is_that_of_the_outermost_points_of_either_s
     assert alone == rows == columns > 1e-9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "depth"), [("erf", 1), ("sin", 2)])
 def test_closed_forms_in_two_dimensions(activation, depth):
     model = pn.MLP(1, depth, 2, activation, shift=(0.5, 0.4), scale=(0.3, 0.5))
@@ -138,6 +139,7 @@ def test_given_variances():
     assert relative(K.matrix, applied(closed(model, w=0.7, b=0.2), SECOND, X)) < 1e-12
 
 
+@pytest.mark.slow
 def test_without_biases_at_the_origin():
     """Without biases, the pre-activation at the origin has zero variance; nothing may divide by it."""
     model, points = pn.MLP(1, 1, 1, "sin"), {"u": X["u"], "r": jnp.array([[0.0], [1e-3], [0.5]])}
@@ -286,6 +288,7 @@ def test_slope_of_the_distance_to_the_limit():
         assert distances[-1] / np.linalg.norm(limit.block("r", "r")) < 0.2
 
 
+@pytest.mark.slow
 def test_variances_as_drawn():
     """The limit with given variances matches a wide network whose parameters are scaled after initialisation."""
     problem, model = pn.problems.Poisson1D(), pn.MLP(2000, 2)

@@ -105,6 +105,7 @@ def test_what_is_no_domain(make, error, message):
         make()
 
 
+@pytest.mark.slow
 def test_a_neumann_problem_on_an_l_shape_is_solved():
     """u = x^2 - y^2 is harmonic; its normal derivatives, and one value, determine it."""
     shape = Polygon(L_SHAPE)

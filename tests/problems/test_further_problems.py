@@ -110,6 +110,7 @@ def trained(problem, apply, params, points, steps):
     return pn.train(apply, params, problem, points, pn.kernel_gradient_descent(), steps, log_every=steps)
 
 
+@pytest.mark.slow
 def test_an_unknown_coefficient_is_found():
     """Measurements at 60 points identify the diffusivity, starting from ten times its value."""
     problem = problems.InverseHeat1D(diffusivity=0.1)

@@ -143,6 +143,7 @@ def test_minibatches_keep_data_with_their_points(problem):
     assert len(np.unique(batch["r"].x, axis=0)) == 7
 
 
+@pytest.mark.slow
 def test_diagnosis_and_comparison(setting):
     found = pn.diagnose(*setting, optimizer=optax.adam(1e-3))
     assert found.sizes == {"flux": 9, "u": 1, "r": 14}

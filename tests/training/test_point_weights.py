@@ -81,6 +81,7 @@ def test_the_gauss_newton_matrix_takes_scales_per_point(poisson):
     assert np.allclose(G, scaled.T @ scaled, rtol=1e-10, atol=1e-10 * np.abs(G).max())
 
 
+@pytest.mark.slow
 def test_a_system_has_one_weight_per_point():
     problem = pn.problems.Schrodinger1D()
     points = problem.points(12)
@@ -176,6 +177,7 @@ def test_what_point_weightings_refuse(poisson):
         train(pn.ResidualAttention({"r": 10}), pn.RandomPoints(problem, 10), key=jax.random.key(0))
 
 
+@pytest.mark.slow
 def test_causality_trains_the_beginning_first():
     problem = pn.problems.Advection1D()
     model = pn.MLP(30, depth=2, dim=2, shift=(0.5, np.pi), scale=(0.3, 1.8), parameterization="standard")

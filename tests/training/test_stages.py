@@ -18,6 +18,7 @@ def train(setup, steps, optimizer, **options):
     return pn.train(model.apply, params, problem, points, optimizer, steps, **options)
 
 
+@pytest.mark.slow
 def test_joined_optimisers_are_runs_one_after_the_other(poisson):
     """Each starts anew: Adam's bias correction and L-BFGS's memory know nothing of earlier steps."""
     optimizers = [ADAM, optax.lbfgs(), DESCENT]
