@@ -181,6 +181,7 @@ def damping(monkeypatch, compiled_quickly):
         sys.modules.pop(name)
 
 
+@pytest.mark.slow
 def test_steps_are_solved_in_the_space_of_the_residuals_or_of_the_parameters(damping):
     """Both directions are those of a dense Jacobian."""
     damping, case = damping

@@ -60,6 +60,7 @@ def test_trials_start_from_the_same_parameters_and_take_equal_time(poisson):
     assert found.ranking == sorted(found.trials, key=lambda name: found.trials[name].errors[-1])
 
 
+@pytest.mark.slow
 def test_the_report_names_the_trial_that_helps(poisson):
     model, params, problem, points = poisson
     found = compare(model.apply, params, problem, points, seconds=1)

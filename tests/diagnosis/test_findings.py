@@ -23,17 +23,10 @@ sys.path.insert(0, str(DATA))
 import blind_test  # noqa: E402 -- its folder is not a package
 
 RECORD = json.loads((DATA / "blind-test.json").read_text("utf-8"))
-TRAIN_FIRST = {  # their networks are trained before the diagnosis, which takes ten seconds and more
-    "an_eigenvalue_problem_after_training",
-    "all_that_single_precision_can_do",
-    "sixty_points_at_random",
-    "a_fast_flow_after_training",
-}
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in TRAIN_FIRST)) for name in cases.CASES]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", cases.CASES)
 def test_the_cause_comes_first(name):
     cause, make = cases.CASES[name]
     *setting, optimizer = make()
@@ -118,6 +111,7 @@ def test_what_the_conditions_leave_open():
         assert ("undetermined" in [finding.name for finding in found.findings]) is bool(share)
 
 
+@pytest.mark.slow
 def test_gradients_by_leaf_add_up_to_the_diagonal(wave):
     model, params, problem, points = wave
     squares, natural = squared_gradients(model.apply, params, problem, points)

@@ -381,6 +381,7 @@ def products(operator, depth=3, dim=2):
     return [sum(sizes), graph]
 
 
+@pytest.mark.slow
 def test_the_fewest_channels():
     """In a network with 3 hidden layers, every layer computes only the products that the operator needs.
 

@@ -19,6 +19,7 @@ def scaled(wave, size):
     return {name: lambda u, x, op=op: size * op(u, x) for name, op in wave.operators.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e3])
 def test_kernel_and_eigenvalues_are_as_exact_as_the_precision_allows(size):
     """For residuals of size up to 1e3, whose squares are of size 1e6.

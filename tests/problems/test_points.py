@@ -95,6 +95,7 @@ def test_cross_kernels(setting, problem):
         pn.ntk(*setting, other_points={"flux": jnp.ones((2, 2))})
 
 
+@pytest.mark.slow
 def test_training_follows_the_gradient(setting):
     apply, params, problem, points = setting
     found = pn.train(*setting, optax.sgd(1e-3), 1).params
@@ -107,6 +108,7 @@ def test_training_follows_the_gradient(setting):
         assert np.allclose(a, b, rtol=1e-11, atol=1e-13)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [{"flux": 9, "u": 1, "r": 14}, {"flux": 30, "u": 1, "r": 60}])
 def test_kernel_descent_solves_it(setting, sizes):
     apply, params, problem, _ = setting

@@ -50,6 +50,7 @@ def test_points_without_weight_might_as_well_not_be_there(poisson):
         assert np.allclose(a, b, rtol=1e-6, atol=1e-8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sizes", [{"u": 10, "r": 10}, {"u": 2, "r": 60}], ids=["fewer residuals", "fewer parameters"])
 def test_kernel_descent_knows_weights_per_point(sizes):
     """A condition with weights w is the condition times sqrt(w), with weight 1, for this optimiser too."""

@@ -98,6 +98,7 @@ def test_single_steps_with_fresh_points_weights_and_a_schedule(poisson):
     assert same(pn.train(*setting, single_steps=20, resume=resumed, **options).state, found.state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     [optax.lbfgs(), pn.join_optimizers([ADAM, optax.lbfgs()], [2]), pn.join_optimizers([ADAM, DESCENT], [2])],
