@@ -15,11 +15,11 @@
 
 // A table that is too wide scrolls in its own box, and the keyboard must be able to get into it.
 (function () {
-  const mark = () =>
-    document.querySelectorAll("article table").forEach((table) => {
+  const observer = new ResizeObserver((changes) =>
+    changes.forEach(({ target: table }) => {
       if (table.scrollWidth > table.clientWidth) table.tabIndex = 0;
       else table.removeAttribute("tabindex");
-    });
-  addEventListener("load", mark);
-  addEventListener("resize", mark);
+    }),
+  );
+  addEventListener("load", () => document.querySelectorAll("article table").forEach((table) => observer.observe(table)));
 })();

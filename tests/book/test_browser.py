@@ -25,18 +25,20 @@ PICTURE = ".widget-html img:visible"
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize(("width", "schemes"), [(1280, ("light", "dark")), (390, ("dark", "light"))])
-def test_every_page(visit, path, width, schemes):
-    """Every page is complete and accessible in one colour scheme and after a switch to the other."""
-    page = visit(path, viewport={"width": width, "height": 900}, color_scheme=schemes[0])
-    for scheme in schemes:
+def test_every_page(visit, path):
+    """Every page is complete and accessible on a phone and on a wide screen, in dark and in light."""
+    page = visit(path, viewport={"width": 390, "height": 900}, color_scheme="dark")
+    for width, scheme in ((390, "dark"), (390, "light"), (1280, "light"), (1280, "dark")):
+        page.set_viewport_size({"width": width, "height": 900})
         switch(page, scheme)
         assert_whole(page, width)
     # structure does not depend on the colours, or colours on the width
-    assert_accessible(page, structure=width < 1000, contrast=width > 1000)
-    if width > 1000:
-        switch(page, "light")
-        assert_accessible(page)
+    assert_accessible(page, structure=False)
+    switch(page, "light")
+    assert_accessible(page)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_timeout(500)  # the theme waits 300 ms before it makes what now scrolls reachable by keyboard
+    assert_accessible(page, contrast=False)
 
 
 def test_the_panels_of_a_figure_are_stacked_on_a_phone(visit):
