@@ -316,12 +316,13 @@ def check_model(apply: Apply, params: Params, x: Any) -> jax.ShapeDtypeStruct:
     return _traced(apply, params, x, f"apply(params, x) at x of shape {x.shape}")
 
 
-def drawn_points(sampler: Callable[[jax.Array], Any], key: jax.Array) -> Any:
+def drawn_points(sampler: Callable[..., Any], key: jax.Array, *residuals: Callable[..., Any]) -> Any:
     """Return the points that a function of the user's draws, or say that it could not be called with a random key."""
     try:
-        return sampler(key)
+        return sampler(key, *residuals)
     except Exception as error:  # whatever other people's code raises
-        raise ValueError(f"points: could not be called with a random key: {_said(error)}") from error
+        called, given = ("points.adapted", "a random key and residuals") if residuals else ("points", "a random key")
+        raise ValueError(f"{called}: could not be called with {given}: {_said(error)}") from error
 
 
 def _coordinates(operators, point):

@@ -172,7 +172,8 @@ def laplacian(u: Function, directions: int | jax.Array | None = None, key: jax.A
         6.0
     """
     check_function("u", u)
-    random = directions is not None and check_array("directions", directions).ndim == 0
+    given = directions if directions is None else check_array("directions", directions)
+    random = given is not None and given.ndim == 0
     if random:
         count = check_count("directions", directions)
     if key is not None:
@@ -192,7 +193,7 @@ def laplacian(u: Function, directions: int | jax.Array | None = None, key: jax.A
         elif random:
             vectors = jax.random.rademacher(_key_at(key, x), (count, x.shape[0]), x.dtype)
         else:
-            vectors = _directions(directions, x)
+            vectors = _directions(given, x)
         total = jnp.sum(jax.vmap(second, in_axes=(None, 0))(x, vectors), axis=0)
         return total / count if random else total
 
@@ -262,7 +263,6 @@ def _axes(x):
 
 def _directions(directions, x):
     _check_point(x)
-    directions = jnp.asarray(directions)
     if directions.ndim != 2 or directions.shape[1] != x.shape[0]:
         raise ValueError(f"directions: expected a number or an array (m, {x.shape[0]}), got shape {directions.shape}")
     if not jnp.issubdtype(directions.dtype, jnp.floating):

@@ -1,4 +1,7 @@
-"""Fits Matplotlib's SVG figures to the page: dark on a dark page, and stacked panel by panel on a phone."""
+"""Fits Matplotlib's SVG figures to the page: dark on a dark page, and stacked panel by panel on a phone.
+
+Where the panels are stacked, captions say top and bottom in place of left and right.
+"""
 
 import re
 from itertools import pairwise
@@ -7,6 +10,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from docutils import nodes
+from sphinx.transforms.post_transforms import SphinxPostTransform
 
 # The theme's ground and text in dark mode, between which the greys of a figure are mixed.
 GROUND, INK = (0x14, 0x18, 0x1E), (0xCE, 0xD6, 0xDD)
@@ -18,6 +22,8 @@ PLACE = re.compile(
 GLYPH_SIZE = 76  # of the last glyph of a text, in the units of its places
 VIEW = re.compile(rf'viewBox="0 0 {NUMBER} {NUMBER}"')
 CUTS = re.compile(r'data-cuts="([^"]*)"')
+SIDE = re.compile(r"\b([Oo]n the )?([Ll]eft|[Rr]ight)(?=[):,.]| panel\b)")
+STACKED = {"left": "top", "right": "bottom"}
 # Narrower than this fraction of the figure is a colour bar, which stays with its panel.
 THIN = 0.06
 
@@ -154,10 +160,14 @@ def _length(text):
     return 0.0, 0.0
 
 
+def _stored_cuts(svg):
+    marked = CUTS.search(svg)
+    return [float(x) for x in marked[1].split(",")] if marked else []
+
+
 def in_panels(image: str, svg: str) -> str:
     """Return the HTML of a figure that is whole on a wide screen, and cut into panels on a narrow one."""
-    marked, view = CUTS.search(svg), VIEW.search(svg)
-    places = [float(x) for x in marked[1].split(",")] if marked else []
+    places, view = _stored_cuts(svg), VIEW.search(svg)
     if len(places) < 3:
         return image
     ratio = float(view[1]) / float(view[2])
@@ -173,11 +183,53 @@ def in_panels(image: str, svg: str) -> str:
     )
 
 
+def for_both_widths(text: str) -> list[nodes.Node]:
+    """Return a caption's text as nodes, of which those of the classes pn-wide and pn-narrow name a panel's place."""
+    found, end = [], 0
+    for match in SIDE.finditer(text):
+        on, side = match.groups("")
+        place = STACKED[side.lower()]
+        if on:
+            place = f"{'A' if on[0] == 'O' else 'a'}t the {place}"
+        elif side[0].isupper():
+            place = place.capitalize()
+        found += [
+            nodes.Text(text[end : match.start()]),
+            nodes.inline("", match[0], classes=["pn-wide"]),
+            nodes.inline("", place, classes=["pn-narrow"]),
+        ]
+        end = match.end()
+    return [*found, nodes.Text(text[end:])]
+
+
+class PanelsInCaptions(SphinxPostTransform):
+    """Names the panels in the captions of figures that are cut by where they are on a wide and on a narrow screen."""
+
+    default_priority = 900  # after images have their files
+    formats = ("html",)
+
+    def run(self) -> None:
+        for figure in self.document.findall(nodes.figure):
+            svgs = (
+                _svg(self.app, image)
+                for image in figure.findall(nodes.image)
+            )
+            if any(len(_stored_cuts(svg)) > 2 for svg in svgs):
+                for caption in figure.findall(nodes.caption):
+                    for text in list(caption.findall(nodes.Text)):
+                        text.parent.replace(text, for_both_widths(text))
+
+
+def _svg(app, image):
+    path = Path(app.srcdir, image["uri"])
+    is_svg = path.suffix == ".svg" and path.is_file()
+    return path.read_text("utf-8") if is_svg else ""
+
+
 def visit_image(self, node):
-    path = Path(self.builder.srcdir, node["uri"])
     type(self).visit_image(self, node)
-    if path.suffix == ".svg" and path.is_file():
-        self.body[-1] = in_panels(self.body[-1], path.read_text("utf-8"))
+    if svg := _svg(self.builder.app, node):
+        self.body[-1] = in_panels(self.body[-1], svg)
 
 
 def depart_image(self, node):
@@ -185,6 +237,7 @@ def depart_image(self, node):
 
 
 def setup(app):
+    app.add_post_transform(PanelsInCaptions)
     app.add_node(
         nodes.image, override=True, html=(visit_image, depart_image)
     )

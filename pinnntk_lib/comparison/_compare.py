@@ -10,7 +10,14 @@ import jax
 import numpy as np
 from tqdm.auto import tqdm
 
-from pinnntk_lib._check import check_flag, check_key, check_points, check_positive, drawn_points
+from pinnntk_lib._check import (
+    check_flag,
+    check_key,
+    check_points,
+    check_positive,
+    check_positive_weights,
+    drawn_points,
+)
 from pinnntk_lib._types import Apply, Params
 from pinnntk_lib.comparison._remedies import Setting, remedies
 from pinnntk_lib.comparison._result import Comparison, Trial
@@ -59,7 +66,8 @@ def compare(
         points: ``{name: (n, d) array}``, or a function ``key -> points``, as in :func:`~pinnntk_lib.train`.
         seconds: training time of each trial, in seconds of wall time. The first step, which compiles, does not count.
         optimizer: the optax optimiser of the trials, except for kernel descent; Adam with rate 1e-3 if None.
-        weights: the weights as they are; all 1 if None.
+        weights: the weights as they are; all 1 if None. The diagnosis takes all weights as 1 unless they are positive
+            numbers.
         trials: further trials, ``{name: changes}``, where the changes are among ``apply``, ``params``, ``points``,
             ``optimizer`` and ``weights``: for instance ``{"small steps": {"optimizer": optax.adam(1e-4)}}``.
         held_out: ``{name: (m, d) array}`` for each condition. By default, points that the samplers draw; a condition
@@ -92,7 +100,8 @@ def compare(
     key = jax.random.key(0) if key is None else key
     check_key("key", key)
     drawn = drawn_points(points, key) if callable(points) else points
-    diagnosis = diagnose(apply, params, problem, drawn, optimizer=optimizer)
+    present = _diagnosed(weights, problem.conditions)
+    diagnosis = diagnose(apply, params, problem, drawn, optimizer=optimizer, weights=present)
     start = Setting(apply, params, points, optax.adam(1e-3) if optimizer is None else optimizer, weights)
     settings, by_hand = remedies(start, problem, drawn, diagnosis)
     settings |= _further(start, {} if trials is None else trials, settings)
@@ -102,6 +111,14 @@ def compare(
     sizes = diagnosis.natural_sizes
     found = {name: run.trial(sizes) for name, run in runs.items()}
     return Comparison(found, diagnosis, by_hand, float(seconds), interrupted)
+
+
+def _diagnosed(weights, names):
+    """Return weights if they are positive numbers; a condition with weight 0 is measured too, so it needs its size."""
+    try:
+        return check_positive_weights(weights, names)
+    except (TypeError, ValueError):  # whatever is wrong with them, ``train`` says it
+        return None
 
 
 def _further(start, trials, settings):

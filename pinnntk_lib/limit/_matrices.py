@@ -18,7 +18,7 @@ from pinnntk_lib._check import (
     check_other_points,
     check_points,
 )
-from pinnntk_lib._points import Points
+from pinnntk_lib._points import coordinates
 from pinnntk_lib._types import Function
 from pinnntk_lib.kernel import NTK
 from pinnntk_lib.limit._hermite import in_double_precision
@@ -51,7 +51,8 @@ def ntk(
         model: the network. The limit depends on its depth, activation and input normalisation, not on its width.
         conditions: a :class:`~pinnntk_lib.problems.Problem`, or ``{name: operator(u, x)}``. Terms of an operator that
             do not depend on ``u`` (a forcing) are ignored.
-        points: ``{name: (n_name, d) array}``.
+        points: ``{name: (n_name, d) array}``, or :class:`~pinnntk_lib.Points` where an operator needs more than
+            coordinates.
         other_points: as ``points``; if given, return the cross kernel between the two sets.
         at: a function u from a point (d,) to a scalar, at which to linearise nonlinear operators. The kernel is then
             that of ``L'(u)``. Linear operators do not need it.
@@ -115,12 +116,11 @@ def _kernel(tangent, model, conditions, points, other_points, at, variances, rto
         check_function("at", at)
     operators, memory = check_operators(conditions), check_count("memory", memory)
     points = check_points(points, operators)
-    if any(isinstance(x, Points) for x in points.values()):
-        raise TypeError("points: expected arrays (n, d), got Points: limits are known only for points without data")
-    check_conditions(lambda _, y: (at or _wavy)(y), (), operators, next(iter(points.values()))[0])
+    for name, operator in operators.items():
+        check_conditions(lambda _, y: (at or _wavy)(y), (), {name: operator}, points[name][0])
     cross = other_points is not None
     others = check_other_points(other_points, points) if cross else points
-    d = next(iter(points.values())).shape[1]
+    d = coordinates(next(iter(points.values()))).shape[1]
     if d != model.dim:
         raise ValueError(f"points: expected points of dimension {model.dim} (model.dim), got {d}")
     rows = {name: _condition(model, name, operators[name], x, at) for name, x in points.items()}
@@ -134,7 +134,7 @@ def _kernel(tangent, model, conditions, points, other_points, at, variances, rto
             again = not cross and j < i
             blocks[a, b] = blocks[b, a].T if again else _block(network, tangent, rows[a], columns[b], memory)
     matrix = np.block([[blocks[a, b] for b in columns] for a in rows])
-    dtype, error = jnp.result_type(*points.values()), max(_error(network, tangent, c) for c in every)
+    dtype, error = jnp.result_type(*map(coordinates, points.values())), max(_error(network, tangent, c) for c in every)
     return NTK(jnp.asarray(matrix, dtype), _sizes(rows), _sizes(columns) if cross else None, error=error)
 
 
@@ -154,11 +154,11 @@ class _Condition(NamedTuple):
         return max(map(sum, self.exponents))
 
 
-def _condition(model, name, operator, x, at):
+def _condition(model, name, operator, points, at):
     with in_double_precision():
-        x = jnp.asarray(np.asarray(x), float)
-        found = symbol(operator, x, at or _wavy)
-        again = found if at else symbol(operator, x, _wavier)
+        points = jax.tree.map(lambda array: jnp.asarray(np.asarray(array), float), points)
+        found = symbol(operator, points, at or _wavy)
+        again = found if at else symbol(operator, points, _wavier)
     if found is None:
         raise ValueError(
             f"conditions[{name!r}]: expected a differential operator of order at most 8 that depends on u only near x, "
@@ -178,7 +178,8 @@ def _condition(model, name, operator, x, at):
     nothing = np.zeros_like(next(iter(found.values())))
     # A Taylor coefficient is a derivative divided by alpha!.
     c = np.stack([found.get(alpha, nothing) * factorial(alpha) for alpha in exponents], axis=-1)
-    return _Condition((np.asarray(x) - np.asarray(model.shift)) / np.asarray(model.scale), exponents, c)
+    x = np.asarray(coordinates(points))
+    return _Condition((x - np.asarray(model.shift)) / np.asarray(model.scale), exponents, c)
 
 
 # An operator counts as linear if its linearisations at these two functions, which have no symmetry, agree.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pinnntk_lib._points import coordinates
 from pinnntk_lib._static import compiled, static
 
 Index = tuple[int, ...]
@@ -67,14 +68,14 @@ def symbol(operator: Callable, points: jax.Array, u: Callable) -> dict[Index, np
 
     Args:
         operator: ``(u, x) -> scalar or (outputs,)``.
-        points: (n, d).
+        points: (n, d), or Points.
         u: function at which a nonlinear operator is linearised.
 
     Returns:
         ``{alpha: (n, outputs)}``, or None if the operator has an order above ``HIGHEST_ORDER`` or depends on values
         of ``u`` away from x.
     """
-    operator, u, d = static(operator), static(u), points.shape[1]
+    operator, u, d = static(operator), static(u), coordinates(points).shape[1]
     wave_numbers = _wave_numbers(d)
     found: dict = {}
     rest = np.asarray(_applied(operator, u, _exponential, tuple(map(tuple, wave_numbers)), points))
@@ -95,9 +96,10 @@ def symbol(operator: Callable, points: jax.Array, u: Callable) -> dict[Index, np
 def _applied(operator, u, v, parameters, points):
     """Apply the operator, linearised at u, to ``y -> v(y - x, parameter)``: (parameters, n, outputs)."""
 
-    def at(x, parameter):
+    def at(point, parameter):
+        x = coordinates(point)
         return jax.jvp(
-            lambda s: operator(lambda y: u(y) + s * v(y - x, parameter), x),
+            lambda s: operator(lambda y: u(y) + s * v(y - x, parameter), point),
             (jnp.zeros_like(x[0]),),
             (jnp.ones_like(x[0]),),
         )[1]

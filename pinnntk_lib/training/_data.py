@@ -118,7 +118,7 @@ class _Fresh:
         if residuals is None or not hasattr(self.sampler, "adapted"):
             points = drawn_points(self.sampler, key)
         else:
-            points = self.sampler.adapted(key, lambda x: residuals(x, _values(self.targets, x)))
+            points = drawn_points(self.sampler.adapted, key, lambda x: residuals(x, _values(self.targets, x)))
         points = check_points(points, [name for name, *_ in self.targets])
         return points, _values(self.targets, points)
 

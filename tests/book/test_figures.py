@@ -84,3 +84,23 @@ def test_only_figures_of_several_panels_are_cut():
     html = figures.in_panels(image, figures.fitted(drawn(columns=2)))
     assert html.count("<img") == 3
     assert html.count('alt="Two panels."') == 2  # the whole one, and the first panel, of which one is shown
+
+
+@pytest.mark.parametrize(
+    ("caption", "narrow"),
+    [
+        ("The loss (left) and the error (right).", "The loss (top) and the error (bottom)."),
+        ("Left: the loss. Right, the error.", "Top: the loss. Bottom, the error."),
+        (
+            "On the left, see the loss; in the right panel, the error.",
+            "At the top, see the loss; in the bottom panel, the error.",
+        ),
+        ("What is left of it is right where it should be, right away.", None),
+    ],
+)
+def test_captions_say_where_stacked_panels_are(caption, narrow):
+    parts = [
+        (node.astext(), getattr(node, "attributes", {}).get("classes")) for node in figures.for_both_widths(caption)
+    ]
+    assert "".join(text for text, of in parts if of != ["pn-narrow"]) == caption
+    assert "".join(text for text, of in parts if of != ["pn-wide"]) == (narrow or caption)

@@ -155,10 +155,20 @@ def test_names_keep_their_capitals():
 def test_own_trials_join_the_others(poisson):
     model, params, problem, points = poisson
     trials = {"L-BFGS": {"optimizer": optax.lbfgs()}, "sine": {"apply": pn.MLP(12, activation="sin").apply}}
-    found = compare(model.apply, params, problem, points, trials=trials, seconds=0.3)
+    weights = {"u": 300.0, "r": 1.0}
+    found = compare(model.apply, params, problem, points, weights=weights, trials=trials, seconds=0.3)
     assert set(found.trials) == {"as it is", "NTK weights", "kernel descent", *trials}
+    assert found.diagnosis.weights == weights
+    assert found.diagnosis.verdict != "u"  # which lags with equal weights
     assert found.trials["sine"].errors[0] != found.trials["as it is"].errors[0]
     assert found.trials["sine"].code == ("trials['sine']",)
+
+
+@pytest.mark.parametrize("weights", [{"u": 0.0, "r": 1.0}, pn.NTKWeights(), {"u": 1.0, "r": np.ones(30)}])
+def test_the_diagnosis_has_every_condition_whatever_the_weights(poisson, weights):
+    model, params, problem, points = poisson
+    found = compare(model.apply, params, problem, points, weights=weights, seconds=0.01)
+    assert found.diagnosis.weights == {"u": 1.0, "r": 1.0}
 
 
 def test_large_problems_are_solved_on_minibatches(poisson, monkeypatch):

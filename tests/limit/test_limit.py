@@ -373,6 +373,21 @@ def test_a_system_has_a_row_for_each_output():
     assert relative(K.matrix, apart[np.ix_(order, order)]) < 1e-13
 
 
+def test_data_of_points_are_coefficients():
+    """The kernel of slopes along directions that the points carry is n K n', with K that of the gradient."""
+    model, angles = pn.MLP(1, 1, 2), jnp.array([0.1, 1.0, 4.0])
+    normals = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
+    circle = {"flux": pn.Points(0.5 * normals, normal=normals), "u": jnp.array([[0.1, 0.2]])}
+    others = {"flux": circle["flux"][1:]}
+    flux = {"flux": lambda u, p: pn.gradient(u)(p.x) @ p.normal, "u": value}
+    gradient = ntk(model, {"flux": pn.System(lambda u, x: pn.gradient(u)(x), 2)}, {"flux": circle["flux"].x}).matrix
+    expected = np.einsum("ia,iajb,jb->ij", normals, gradient.reshape(3, 2, 3, 2), normals)
+    K = ntk(model, flux, circle)
+    assert relative(K.block("flux", "flux"), expected) < 1e-13
+    assert relative(K.block("u", "u"), ntk(model, {"u": value}, {"u": circle["u"]}).matrix) < 1e-13
+    assert relative(ntk(model, flux, circle, other_points=others).block("flux", "flux"), expected[:, 1:]) < 1e-13
+
+
 # ---------------------------------------------------------------- precision and errors
 
 

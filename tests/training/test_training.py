@@ -201,6 +201,16 @@ def test_compiled_code_is_shared(poisson):
     assert run_steps.specialised.cache_info().misses == size
 
 
+class WithoutResiduals:
+    """A sampler whose method ``adapted`` lacks an argument."""
+
+    def __call__(self, key):
+        return {"u": jnp.zeros((2, 1)), "r": jax.random.uniform(key, (4, 1))}
+
+    def adapted(self, key):
+        return self(key)
+
+
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
@@ -267,6 +277,11 @@ def test_compiled_code_is_shared(poisson):
             {"points": lambda: {}, "key": jax.random.key(0)},
             ValueError,
             "points: could not be called with a random key: .* takes 0 positional arguments but 1 was given",
+        ),
+        (
+            {"points": WithoutResiduals(), "key": jax.random.key(0)},
+            ValueError,
+            r"points\.adapted: could not be called with a random key and residuals: .* takes 2 positional arguments",
         ),
         ({"progress": np.zeros(2)}, TypeError, "progress: expected True or False, got array"),
         ({"points": lambda key: {}, "key": 5}, TypeError, "key: expected a JAX random key, got 5"),
