@@ -57,7 +57,7 @@ jupyter: $(INSTALLED) ## open the chapters in JupyterLab, to edit and run them (
 	@test -x $(BIN)/jupyter-lab || $(BIN)/python -m pip install --quiet "jupyterlab>=4"
 	@$(BIN)/jupyter-lab book
 
-test: lint unit notebooks book browser ## test the library, the notebooks and the built pages; CI runs this and slow
+test: lint unit notebooks book browser ## run all tests but the slow ones; CI runs those too
 
 lint: $(INSTALLED) ## run the linters and the type checker
 	$(BIN)/ruff check .
@@ -68,14 +68,14 @@ lint: $(INSTALLED) ## run the linters and the type checker
 unit: $(INSTALLED) ## test the library, without its slow tests
 	$(PYTEST) -m "not browser and not slow"
 
-slow: $(INSTALLED) ## run the library's tests that take more than about five seconds each
+slow: $(INSTALLED) ## run the tests that take more than about five seconds each (of the pages too, after make book)
 	$(PYTEST) -m slow
 
 notebooks: $(INSTALLED) ## execute the notebooks and compare their outputs with the stored ones
 	$(PYTEST) --nbval --nbval-current-env --nbval-cell-timeout 1800 --nbval-sanitize-with tests/book/sanitize.cfg -p no:cacheprovider --dist loadfile --no-loadscope-reorder $(NOTEBOOKS)
 
-browser: book ## test the built pages in a browser
-	$(BIN)/pytest -m browser -n auto
+browser: book ## test the built pages in a browser, without the slow tests
+	$(BIN)/pytest -m "browser and not slow" -n auto
 
 outputs: $(INSTALLED) ## execute the notebooks and store their outputs in place, after a change
 	$(BIN)/python book/execute.py $(NOTEBOOKS)

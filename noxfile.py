@@ -1,7 +1,7 @@
 """Builds and tests the book where there is no make, as on Windows.
 
 pipx run nox -s book    build the book into _build/html
-pipx run nox -s test    test the library, the notebooks and the built pages
+pipx run nox -s test    run all tests but the slow ones
 """
 
 import shutil
@@ -24,12 +24,12 @@ def book(session):
 
 @nox.session
 def test(session):
-    """Run the library's fast tests, the notebooks, and the tests of the built pages."""
+    """Run all tests but the slow ones."""
     install(session)
     session.run("pytest", "-n", "auto", "-m", "not browser and not slow")
     session.run("pytest", "-n", "auto", *NBVAL.split(), *APART.split(), *map(str, sorted(Path("book").glob("*.ipynb"))))
     build(session)
-    session.run("pytest", "-n", "auto", "-m", "browser")
+    session.run("pytest", "-n", "auto", "-m", "browser and not slow")
 
 
 @nox.session
@@ -44,7 +44,7 @@ def lint(session):
 
 @nox.session
 def slow(session):
-    """Run the library's tests that take more than about five seconds each."""
+    """Run the tests that take more than about five seconds each, of the pages too if the book is built."""
     install(session)
     session.run("pytest", "-n", "auto", "-m", "slow")
 

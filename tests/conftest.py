@@ -40,15 +40,6 @@ def same(a, b):
     return all(x.dtype == y.dtype and x.tobytes() == y.tobytes() for x, y in zip(*leaves))
 
 
-@pytest.fixture(scope="module")
-def compiled_quickly():
-    """Compile without XLA's optimisations, for tests that spend more time compiling than computing."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
-    jax.clear_caches()  # JAX's caches ignore this option
-
-
 @pytest.fixture
 def poisson():
     """The paper's Poisson problem with points and a small network: (model, params, problem, points)."""

@@ -169,7 +169,7 @@ def test_the_library_was_exact_on_the_recorded_gpu():
 
 
 @pytest.fixture
-def damping(monkeypatch, compiled_quickly):
+def damping(monkeypatch):
     """The program that compares rules for damping, and a tiny problem with fewer residuals than parameters."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import damping
@@ -238,7 +238,7 @@ def test_the_record_of_a_comparison_has_every_run(damping, monkeypatch, tmp_path
 
 
 @pytest.fixture
-def optimisers(monkeypatch, compiled_quickly):
+def optimisers(monkeypatch):
     """The program that compares optimisers, and a tiny problem whose points may be drawn anew."""
     monkeypatch.syspath_prepend(str(BENCHMARKS))
     import damping_problems

@@ -8,8 +8,6 @@ from numpy.polynomial import polynomial
 
 import pinnntk_lib as pn
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 coefficients = st.lists(st.floats(-3, 3), min_size=2, max_size=6)
 coordinate = st.floats(-1.5, 1.5)
 

@@ -29,8 +29,6 @@ import pinnntk_lib as pn
 from pinnntk_lib import _static
 from pinnntk_lib._static import KEPT, Static, compiled
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 NU = 1.0  # the global variable that the tests change
 
 

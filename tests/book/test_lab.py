@@ -35,6 +35,7 @@ CASES = {
     "Burgers": {"equation": "burgers", "rate": 1e-3, "width": 20, "activation": "sin"},
     "Burgers, hard": {"equation": "burgers", "hard": 1, "rate": 1e-3, "width": 20, "nu": 0.1},
 }
+LONG = ("paper", "kernel descent, Algorithm 1", "wave, hard", "Helmholtz, Fourier")
 IN_CHROMIUM = ("paper", "adaptive", "wave, hard", "Fourier, hard")
 
 # What the lab computes from settings, at the start and at the last step, and the program that it offers for them.
@@ -115,7 +116,7 @@ def by_the_library(program):
     return flat(found["params"]), K, found["result"].history
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", [pytest.param(case, marks=pytest.mark.slow if case in LONG else ()) for case in CASES])
 def test_the_numbers_are_the_library_s(measured, case, request):
     if "chromium" in request.node.name and case not in IN_CHROMIUM and shutil.which("node"):
         pytest.skip("compared in Node; the browser has the same engine")

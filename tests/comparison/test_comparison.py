@@ -23,9 +23,6 @@ import seen_cases as cases
 remedies = importlib.import_module("pinnntk_lib.comparison._remedies")
 
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
-
 @pytest.fixture
 def poisson():
     """The paper's Poisson problem, with a small network and enough points for it."""
@@ -128,6 +125,7 @@ def test_a_learning_rate_beyond_the_bound_diverges_and_is_mended():
     assert stable.residuals["r"][-1] < stable.residuals["r"][0]
 
 
+@pytest.mark.slow
 def test_residuals_are_fractions_of_natural_sizes_at_held_out_points(poisson):
     model, params, problem, points = poisson
     held_out = problem.points(40, jax.random.key(5))
@@ -199,6 +197,7 @@ def test_what_only_a_person_can_mend_is_said():
     assert f"Not tried, because it needs you ({cause})" in " ".join(str(found).split())
 
 
+@pytest.mark.slow
 def test_fresh_points_come_from_a_sampler(poisson):
     model, params, problem, _ = poisson
     sampler = pn.RandomPoints(problem, 10)

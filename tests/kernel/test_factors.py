@@ -19,8 +19,6 @@ from pinnntk_lib.kernel._regroup import regrouped
 from pinnntk_lib.kernel._setting import setting_of
 from pinnntk_lib.kernel._trace import Builder
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def heat(u, x):
     return pn.d(u, 0)(x) - pn.dd(u, 1)(x)

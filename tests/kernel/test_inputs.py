@@ -8,8 +8,6 @@ import pytest
 
 import pinnntk_lib as pn
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 MODEL = pn.MLP(4, dim=2)
 PARAMS = MODEL.init(jax.random.key(0))
 X = jax.random.uniform(jax.random.key(1), (4, 2), minval=0.2)

@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 import pinnntk_lib as pn
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def relative(a, b):
     return np.abs(np.asarray(a) - np.asarray(b)).max() / np.abs(np.asarray(b)).max()

@@ -10,8 +10,6 @@ import pinnntk_lib as pn
 from pinnntk_lib.kernel import gauss_newton_matrix
 from pinnntk_lib.kernel._normal import _chunk_size
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 SCALES = {"u": 0.5, "r": 2.0}
 
 

@@ -7,8 +7,6 @@ from hypothesis import strategies as st
 
 import pinnntk_lib as pn
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def reference(model, params, xb, xr):
     """Compute the Poisson problem's K for one hidden tanh layer in NumPy, with hand-written parameter derivatives.

@@ -16,8 +16,6 @@ from pinnntk_lib.kernel._scaling import _Scaling, _varying, is_large
 from pinnntk_lib.kernel._setting import setting_of
 from pinnntk_lib.kernel._trace import Builder
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 WIDTH = 6
 
 

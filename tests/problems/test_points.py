@@ -226,7 +226,6 @@ def test_single_precision_stays(setting):
             AttributeError,
             r"expected x or one of the data \['a'\]",
         ),
-        (lambda: pn.limit.ntk(pn.MLP(9), {"u": at_center}, {"u": pn.Points(np.ones((1, 1)))}), TypeError, "got Points"),
     ],
 )
 def test_what_points_refuse(make, error, message):

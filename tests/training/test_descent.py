@@ -12,8 +12,6 @@ from jax.flatten_util import ravel_pytree
 import pinnntk_lib as pn
 from conftest import same
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 
 def one_step(model, params, problem, points, weights=None, **options):
     """Return the parameters after one step, as a flat array."""
@@ -84,6 +82,7 @@ def test_a_step_is_that_of_a_dense_computation(weights, damping):
 
 
 @pytest.mark.parametrize("weights", [{"u": 1.0, "r": 1.0}, {"u": 100.0, "r": 0.5}])
+@pytest.mark.slow
 def test_with_more_residuals_than_parameters(poisson, weights):
     """The system is then solved in parameter space, and the loss is what counts."""
     _, _, problem, _ = poisson

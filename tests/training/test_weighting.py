@@ -9,8 +9,6 @@ import pinnntk_lib as pn
 from pinnntk_lib.training import View
 from pinnntk_lib.training._step import run_steps
 
-pytestmark = pytest.mark.usefixtures("compiled_quickly")
-
 SGD = optax.sgd(1e-6)
 
 
