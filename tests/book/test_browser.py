@@ -55,9 +55,14 @@ def test_the_panels_of_a_figure_are_stacked_on_a_phone(visit):
     assert all(box["x"] >= 0 and 300 < box["width"] <= 390 for box in boxes)
     assert all(lower["y"] >= upper["y"] + upper["height"] for upper, lower in itertools.pairwise(boxes))
     assert page.locator(".pn-whole:visible").count() == 0
+    caption = page.locator("figcaption", has_text="network minus exact solution")
+    assert "Top: the trained network" in caption.inner_text()
+    assert "Left" not in caption.inner_text()
     page.set_viewport_size({"width": 1280, "height": 900})
     assert page.locator(".pn-panels:visible").count() == 0
     assert page.locator(".pn-whole:visible").count() > 0
+    assert "Left: the trained network" in caption.inner_text()
+    assert "Top" not in caption.inner_text()
 
 
 def switch(page, scheme):
