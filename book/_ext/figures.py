@@ -227,8 +227,9 @@ def _svg(app, image):
 
 
 def visit_image(self, node):
+    svg = _svg(self.builder.app, node)  # before the address becomes that in the built site
     type(self).visit_image(self, node)
-    if svg := _svg(self.builder.app, node):
+    if svg:
         self.body[-1] = in_panels(self.body[-1], svg)
 
 
