@@ -227,7 +227,8 @@ def _svg(app, image):
 
 
 def visit_image(self, node):
-    svg = _svg(self.builder.app, node)  # before the address becomes that in the built site
+    # Afterwards, the node has the address in the built site.
+    svg = _svg(self.builder.app, node)
     type(self).visit_image(self, node)
     if svg:
         self.body[-1] = in_panels(self.body[-1], svg)
