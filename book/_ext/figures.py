@@ -22,8 +22,15 @@ PLACE = re.compile(
 GLYPH_SIZE = 76  # of the last glyph of a text, in the units of its places
 VIEW = re.compile(rf'viewBox="0 0 {NUMBER} {NUMBER}"')
 CUTS = re.compile(r'data-cuts="([^"]*)"')
-SIDE = re.compile(r"\b([Oo]n the )?([Ll]eft|[Rr]ight)(?=[):,.]| panel\b)")
-STACKED = {"left": "top", "right": "bottom"}
+SIDE = re.compile(
+    r"\b(?:[Oo]n the (?:left|right)\b|(?:Left|Right)(?=[:,])|(?:left|right)(?=\)| panel\b))"
+)
+STACKED = {
+    "left": "top",
+    "right": "bottom",
+    "on the left": "at the top",
+    "on the right": "at the bottom",
+}
 # Narrower than this fraction of the figure is a colour bar, which stays with its panel.
 THIN = 0.06
 
@@ -187,11 +194,8 @@ def for_both_widths(text: str) -> list[nodes.Node]:
     """Return a caption's text as nodes, of which those of the classes pn-wide and pn-narrow name a panel's place."""
     found, end = [], 0
     for match in SIDE.finditer(text):
-        on, side = match.groups("")
-        place = STACKED[side.lower()]
-        if on:
-            place = f"{'A' if on[0] == 'O' else 'a'}t the {place}"
-        elif side[0].isupper():
+        place = STACKED[match[0].lower()]
+        if match[0][0].isupper():
             place = place.capitalize()
         found += [
             nodes.Text(text[end : match.start()]),

@@ -95,7 +95,7 @@ def test_only_figures_of_several_panels_are_cut():
             "On the left, see the loss; in the right panel, the error.",
             "At the top, see the loss; in the bottom panel, the error.",
         ),
-        ("What is left of it is right where it should be, right away.", None),
+        ("What is left of it is right. If it is right, nothing is left, right where it should be.", None),
     ],
 )
 def test_captions_say_where_stacked_panels_are(caption, narrow):
