@@ -75,7 +75,7 @@ def make(tmp_path):
         shutil.copy(ROOT / name, tmp_path)
 
     def run(*arguments):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "PACKAGES"))}
         done = subprocess.run(["make", *arguments], cwd=tmp_path, capture_output=True, text=True, env=environment)
         said = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
         return done.returncode, said
