@@ -98,9 +98,12 @@ def test_closed_forms(activation, depth):
 
 @pytest.mark.parametrize("activation", ["erf", "sin"])
 def test_closed_forms_with_normalised_inputs(activation):
-    """The larger variance of normalised inputs makes K_rr a difference of numbers a hundred times as large."""
+    """The larger variance of normalised inputs makes K_rr a difference of numbers a hundred times as large.
+
+    On JAX 0.5, the closed form is off by 3.2e-12.
+    """
     model = pn.MLP(1, 1, 1, activation, shift=0.5, scale=0.29)
-    assert relative(ntk(model, SECOND, X, rtol=1e-14).matrix, applied(closed(model), SECOND, X)) < 5e-12  # 3.2e-12 on JAX 0.5
+    assert relative(ntk(model, SECOND, X, rtol=1e-14).matrix, applied(closed(model), SECOND, X)) < 5e-12
 
 
 @pytest.mark.parametrize("activation", ["tanh", "erf"])
