@@ -100,7 +100,7 @@ def test_closed_forms(activation, depth):
 def test_closed_forms_with_normalised_inputs(activation):
     """The larger variance of normalised inputs makes K_rr a difference of numbers a hundred times as large.
 
-    With the locked packages the two differ by 6e-13, with the oldest by 3.2e-12: the limit, not the closed form, differs.
+    With the locked packages the two differ by 6e-13. With the oldest the limit changes, to a difference of 3.2e-12.
     """
     model = pn.MLP(1, 1, 1, activation, shift=0.5, scale=0.29)
     assert relative(ntk(model, SECOND, X, rtol=1e-14).matrix, applied(closed(model), SECOND, X)) < 5e-12
