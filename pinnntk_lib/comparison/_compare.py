@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +109,9 @@ def compare(
     unseen = _held_out(problem, drawn, held_out)
     runs = {name: _Run(setting, problem, unseen, key) for name, setting in settings.items()}
     interrupted = _take_turns(runs, float(seconds), progress)
+    for name, run in runs.items():
+        for warned in run.warned:
+            warnings.warn(f"{name}: {warned.message}", warned.category, stacklevel=2)
     sizes = diagnosis.natural_sizes
     found = {name: run.trial(sizes) for name, run in runs.items()}
     return Comparison(found, diagnosis, by_hand, float(seconds), interrupted)
@@ -145,7 +149,7 @@ def _take_turns(runs, seconds, progress):
     """Train all runs for this time each; return whether Ctrl-C ended it."""
     ends = FIRST * LATER ** np.arange(int(np.log(max(seconds / FIRST, 1.0)) / np.log(LATER)) + 1)
     turns = [0.0, *ends[ends < 0.9 * seconds], seconds]  # the first is a single step, which compiles
-    with tqdm(total=round(seconds * len(runs)), disable=not progress, unit="s") as bar:
+    with tqdm(total=round(seconds * len(runs), 1), disable=not progress, unit="s") as bar:
         try:
             for until in turns:
                 for name, run in runs.items():
@@ -168,11 +172,12 @@ class _Run:
         spent: seconds of training so far, without the first step.
         result: the run so far.
         interrupted: whether Ctrl-C has stopped it.
+        warned: the warnings of the last turn; earlier ones either come again there or no longer hold.
     """
 
     def __init__(self, setting, problem, held_out, key):
         self._setting, self._problem, self._held_out, self._key = setting, problem, held_out, key
-        self.spent, self.result, self.interrupted = 0.0, None, False
+        self.spent, self.result, self.interrupted, self.warned = 0.0, None, False, []
         self._per_step, self._most, self._diverged = None, 1, None
         self._times = {0: 0.0}  # {step: seconds}
 
@@ -203,20 +208,21 @@ class _Run:
 
     def _trained(self, steps):
         setting = self._setting
-        return train(
-            setting.apply,
-            setting.params,
-            self._problem,
-            setting.points,
-            setting.optimizer,
-            steps,
-            setting.weights,
-            key=self._key if callable(setting.points) else None,
-            log_every=steps,
-            held_out=self._held_out,
-            resume=self.result,
-            progress=False,
-        )
+        with warnings.catch_warnings(record=True) as self.warned:
+            return train(
+                setting.apply,
+                setting.params,
+                self._problem,
+                setting.points,
+                setting.optimizer,
+                steps,
+                setting.weights,
+                key=self._key if callable(setting.points) else None,
+                log_every=steps,
+                held_out=self._held_out,
+                resume=self.result,
+                progress=False,
+            )
 
     def trial(self, sizes):
         """Return the trial, with residuals as fractions of the conditions' natural sizes."""

@@ -100,17 +100,25 @@ class Comparison:
         return self.ranking[0]
 
     @property
+    def _helps(self):
+        return self.best != AS_IT_IS and self.trials[self.best].final <= HELPS * self.trials[AS_IT_IS].final
+
+    @property
+    def _code(self):
+        """The lines of code to change, if that helps."""
+        return self.trials[self.best].code if self._helps else ()
+
+    @property
     def verdict(self) -> str:
         """What helps, in a sentence."""
         measure = "residual of the worst condition" if self.trials[self.best].errors is None else "relative error"
         before, after = self.trials[AS_IT_IS].final, self.trials[self.best].final
         if not np.isfinite(after):
             return "Every trial diverged."
-        if self.best == AS_IT_IS or after > HELPS * before:
-            return f"Nothing that was tried helps in {self.seconds:g} s: the {measure} is {before:.2g} as it is."
+        if not self._helps:
+            return f"Nothing that was tried halves the {measure} in {self.seconds:g} s: it is {before:.2g} as it is."
         times = f", {before / after:,.0f} times smaller than as it is" if np.isfinite(before) else ""
-        name = self.best[0].upper() + self.best[1:]
-        return f"{name} helps most: after {self.seconds:g} s the {measure} is {after:.2g}{times}."
+        return f"Best: {self.best}. After {self.seconds:g} s the {measure} is {after:.2g}{times}."
 
     @property
     def limits(self) -> list[str]:
@@ -125,7 +133,7 @@ class Comparison:
     def __str__(self) -> str:
         lines = aligned(self._rows())
         lines += ["", *wrapped(self.verdict)]
-        lines += [f"   {line}" for line in self.trials[self.best].code]
+        lines += [f"   {line}" for line in self._code]
         if self.interrupted:
             lines += wrapped("Ctrl-C ended the comparison early.")
         lines += ["", "What this does not tell:"]
@@ -137,7 +145,7 @@ class Comparison:
         return f"<Comparison of {len(self.trials)} trials: {self.verdict}>"
 
     def _repr_html_(self) -> str:
-        code = "<br>".join(escape(line) for line in self.trials[self.best].code)
+        code = "<br>".join(escape(line) for line in self._code)
         return (
             f"{html_table(self._rows())}<p>{escape(self.verdict)}{f'<br><code>{code}</code>' if code else ''}</p>"
             f"<p>What this does not tell:</p>{html_list(self.limits)}"

@@ -2,9 +2,11 @@
 
 import dataclasses
 import importlib
+import itertools
 import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "diagnosis"))
 import seen_cases as cases
 
 remedies = importlib.import_module("pinnntk_lib.comparison._remedies")
+turns = importlib.import_module("pinnntk_lib.comparison._compare")
 
 
 @pytest.fixture
@@ -32,12 +35,25 @@ def poisson():
     return model, model.init(jax.random.key(0)), problem, points
 
 
+@pytest.fixture
+def clock(monkeypatch):
+    """A clock by which every step takes a millisecond, so that no result depends on how busy the machine is."""
+    train, now = turns.train, [0.0]
+
+    def timed(*setting, resume, **options):
+        now[0] += 1e-3 * (setting[5] - (0 if resume is None else int(resume.state.step)) + 2)  # the two that train adds
+        return train(*setting, resume=resume, **options)
+
+    monkeypatch.setattr(turns, "train", timed)
+    monkeypatch.setattr(turns, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+
 def compare(*setting, seconds=1.5, **more):
     return pn.compare(*setting, seconds=seconds, progress=False, **more)
 
 
 @pytest.mark.slow
-def test_trials_start_from_the_same_parameters_and_take_equal_time(poisson):
+def test_trials_start_from_the_same_parameters_and_take_equal_time(poisson, clock):
     model, params, problem, points = poisson
     found = compare(model.apply, params, problem, points)
     assert list(found.trials) == ["as it is", "NTK weights", "kernel descent"]
@@ -58,23 +74,23 @@ def test_trials_start_from_the_same_parameters_and_take_equal_time(poisson):
 
 
 @pytest.mark.slow
-def test_the_report_names_the_trial_that_helps(poisson):
+def test_the_report_names_the_trial_that_helps(poisson, clock):
     model, params, problem, points = poisson
     found = compare(model.apply, params, problem, points, seconds=1)
     report = str(found)
     assert max(map(len, report.splitlines())) <= 100
     error = found.trials[found.best].errors[-1]
-    assert f"Kernel descent helps most: after 1 s the relative error is {error:.2g}" in report
+    assert f"Best: kernel descent. After 1 s the relative error is {error:.2g}" in report
     assert "\n   optimizer=pn.kernel_gradient_descent()\n" in report
     assert "<table>" in found._repr_html_()
     assert f"{error:.2g}" in found._repr_html_()
     (axes,) = found.plot().axes
     assert [text.get_text() for text in axes.get_legend().get_texts()] == found.ranking
-    assert repr(found).startswith("<Comparison of 3 trials: Kernel descent helps most")
+    assert repr(found).startswith("<Comparison of 3 trials: Best: kernel descent.")
 
 
 @pytest.mark.slow
-def test_wrappers_that_findings_suggest_are_tried():
+def test_wrappers_that_findings_suggest_are_tried(clock):
     """Temperatures of 300 at inputs of 1e-3: neither wrapper suffices without the other."""
     value, line = cases.value, cases.line()
     problem = pn.Problem(
@@ -111,7 +127,7 @@ def test_wrappers_that_findings_suggest_are_tried():
 
 
 @pytest.mark.slow
-def test_a_learning_rate_beyond_the_bound_diverges_and_is_mended():
+def test_a_learning_rate_beyond_the_bound_diverges_and_is_mended(clock):
     problem = pn.problems.Poisson1D(a=1)
     model = pn.MLP(width=300, shift=0.5, scale=0.3)
     setting = model.apply, model.init(jax.random.key(0)), problem, problem.points(20)
@@ -137,20 +153,41 @@ def test_residuals_are_fractions_of_natural_sizes_at_held_out_points(poisson):
             assert trial.residuals[name][-1] == pytest.approx(float(expected), rel=1e-10)
 
 
-def test_names_keep_their_capitals():
-    trial = object.__new__(pn.comparison.Trial)
-    object.__setattr__(trial, "errors", np.array([0.1]))
-    object.__setattr__(trial, "diverged", None)
-    worse = object.__new__(pn.comparison.Trial)
-    object.__setattr__(worse, "errors", np.array([1.0]))
-    object.__setattr__(worse, "diverged", None)
-    found = pn.Comparison({"as it is": worse, "NTK weights": trial}, None, (), 3.0)
-    assert (
-        found.verdict == "NTK weights helps most: after 3 s the relative error is 0.1, 10 times smaller than as it is."
-    )
+def made(code, error):
+    """Return a trial that ends with this error."""
+    ends = np.array([1.0, error])
+    return pn.comparison.Trial(code, np.array([0, 10]), np.array([0.0, 3.0]), {"r": ends}, ends, None, None)
 
 
-def test_own_trials_join_the_others(poisson):
+def test_the_verdict_names_the_best_trial():
+    found = pn.Comparison({"as it is": made((), 1.0), "NTK weights": made(("weights",), 0.1)}, None, (), 3.0)
+    assert found.verdict == "Best: NTK weights. After 3 s the relative error is 0.1, 10 times smaller than as it is."
+
+
+def test_code_is_given_only_if_it_helps():
+    found = pn.Comparison({"as it is": made((), 0.1), "NTK weights": made(("weights=mine",), 0.06)}, None, (), 3.0)
+    assert found.best == "NTK weights"
+    for text in (str(found), found._repr_html_()):
+        assert "Nothing that was tried halves the relative error in 3 s: it is 0.1 as it is." in text
+        assert "weights=mine" not in text
+    found = pn.Comparison({"as it is": made((), 0.0), "NTK weights": made(("weights=mine",), 0.0)}, None, (), 3.0)
+    assert "Nothing that was tried halves the relative error" in str(found)
+
+
+@pytest.mark.slow
+def test_a_warning_of_all_turns_is_given_once(clock):
+    """Kernel descent, which single precision stalls, says in each turn for how many steps it has."""
+    problem = pn.Problem({"u": pn.Condition(cases.value, lambda x: jnp.sin(4 * x[0]), cases.line())}, (0.0,), (1.0,))
+    model = pn.MLP(width=50)
+    params, points = jax.tree.map(lambda a: a.astype(jnp.float32), (model.init(jax.random.key(0)), problem.points(30)))
+    said = "kernel descent: kernel_gradient_descent: none of the last"
+    with pytest.warns(UserWarning, match=said) as warned:
+        compare(model.apply, params, problem, points, seconds=1)
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+
+
+def test_own_trials_join_the_others(poisson, clock):
     model, params, problem, points = poisson
     trials = {"L-BFGS": {"optimizer": optax.lbfgs()}, "sine": {"apply": pn.MLP(12, activation="sin").apply}}
     weights = {"u": 300.0, "r": 1.0}
@@ -169,7 +206,7 @@ def test_the_diagnosis_has_every_condition_whatever_the_weights(poisson, weights
     assert found.diagnosis.weights == {"u": 1.0, "r": 1.0}
 
 
-def test_large_problems_are_solved_on_minibatches(poisson, monkeypatch):
+def test_large_problems_are_solved_on_minibatches(poisson, monkeypatch, clock):
     monkeypatch.setattr(remedies, "LARGEST", 20)
     monkeypatch.setattr(remedies, "BATCH", 10)
     model, params, problem, points = poisson
@@ -178,7 +215,7 @@ def test_large_problems_are_solved_on_minibatches(poisson, monkeypatch):
     assert line.startswith("points=pn.Minibatches(points, {'u': 1, 'r': 9}), ")
 
 
-def test_measured_values_are_judged_at_their_own_points():
+def test_measured_values_are_judged_at_their_own_points(clock):
     x = jnp.linspace(0, 1, 20)[:, None]
     values = np.sin(3 * x[:, 0])
     problem = pn.Problem({"data": pn.Condition(cases.value, values, lambda n, key: x)}, (0.0,), (1.0,))
@@ -205,12 +242,20 @@ def test_fresh_points_come_from_a_sampler(poisson):
     assert found.trials["NTK weights"].steps[-1] > 1
 
 
-def test_ctrl_c_returns_what_there_is(poisson):
-    model, params, problem, points = poisson
-    compare(model.apply, params, problem, points, seconds=0.1)  # compiles
+def test_ctrl_c_returns_what_there_is(poisson, clock, monkeypatch):
+    train, legs = turns.train, itertools.count()
+
+    def soon_interrupted(*arguments, **options):
+        if next(legs) == 20:
+            # again each 2 s, because Python loses a KeyboardInterrupt that comes while a weak reference is removed
+            signal.setitimer(signal.ITIMER_REAL, 0.01, 2.0)
+        return train(*arguments, **options)
+
+    monkeypatch.setattr(turns, "train", soon_interrupted)
     signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
-    signal.setitimer(signal.ITIMER_REAL, 4.0)
+    model, params, problem, points = poisson
     found = compare(model.apply, params, problem, points, seconds=300)
+    signal.setitimer(signal.ITIMER_REAL, 0)
     assert found.interrupted
     assert "Ctrl-C ended the comparison early." in str(found)
     spent = [trial.seconds[-1] for trial in found.trials.values()]
@@ -218,13 +263,12 @@ def test_ctrl_c_returns_what_there_is(poisson):
 
 
 def test_ctrl_c_before_each_trial_has_begun_is_passed_on(poisson, monkeypatch):
-    compare_module = importlib.import_module("pinnntk_lib.comparison._compare")
-    train = compare_module.train
+    train = turns.train
 
     def interrupted(*arguments, **options):
         return dataclasses.replace(train(*arguments, **options), interrupted=True)
 
-    monkeypatch.setattr(compare_module, "train", interrupted)
+    monkeypatch.setattr(turns, "train", interrupted)
     model, params, problem, points = poisson
     with pytest.raises(KeyboardInterrupt):
         compare(model.apply, params, problem, points)
@@ -280,7 +324,7 @@ def test_the_command_diagnoses_and_compares(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "24 residuals of 31 parameters" in printed
     assert "fixed" in printed
-    assert "helps most" in printed or "Nothing that was tried helps" in printed
+    assert "Best: " in printed or "Nothing that was tried halves" in printed
     assert picture.read_text().lstrip().startswith("<?xml")
 
 
