@@ -12,6 +12,9 @@ import nbformat
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
+# the library's files; beside them lie Python's caches and the files of editors
+KINDS = (".py", ".mplstyle", ".typed")
+
 
 def versions(root: Path) -> list[str]:
     """Return the locked versions of the library's dependencies; the versions of tools change no output."""
@@ -41,7 +44,8 @@ def digest(root: Path, records: Iterable[str]) -> str:
     This is the library, the versions of its dependencies, and the recorded runs that match one of the patterns.
     """
     content = sha256("\0".join(versions(root)).encode())
-    for file in sorted(root.glob("pinnntk_lib/**/*.*")):
+    files = (p for p in root.glob("pinnntk_lib/**/*.*") if p.suffix in KINDS)
+    for file in sorted(files):
         text = file.read_text("utf-8")
         code = code_of(text) if file.suffix == ".py" else text
         place = file.relative_to(root).as_posix()

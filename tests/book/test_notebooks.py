@@ -138,6 +138,11 @@ def test_stored_outputs_are_reused_only_for_the_code_that_made_them(tmp_path):
         shutil.copy(BOOK.parent / name, tmp_path)
     notebook = read(BOOK / "01-when-pinns-fail.ipynb")
     first = made_by(tmp_path, notebook)
+    for other in ("__pycache__/a.cpython-311.pyc", "kernel/.DS_Store"):  # neither is text
+        file = tmp_path / "pinnntk_lib" / other
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(b"\xa7\r\r\n")
+    assert made_by(tmp_path, notebook) == first
     prose, code = (next(cell for cell in notebook.cells if cell.cell_type == kind) for kind in ("markdown", "code"))
     prose.source += " more"
     assert made_by(tmp_path, notebook) == first
