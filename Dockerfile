@@ -4,10 +4,11 @@
 #   docker run --rm -it pinnntk make test        runs the tests, with the browser
 FROM python:3.11-slim-bookworm
 
+# Playwright, which drives the browser in the tests, needs libatomic1.
 # Debian keeps only the newest version of a browser, so a pinned one is soon gone.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends chromium git make \
+    && apt-get install -y --no-install-recommends chromium git libatomic1 make \
     && rm -rf /var/lib/apt/lists/*
 
 WORKDIR /pinnntk
