@@ -38,8 +38,9 @@ $(INSTALLED): requirements.$(if $(filter locked,$(PACKAGES)),lock,txt) pyproject
 	@command -v $(PYTHON) >/dev/null || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' was not found: install it, or say make PYTHON=/path/to/python." >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1): install a newer one, or say make PYTHON=/path/to/python." >&2; exit 1; }
 	@echo "Installing into $(VENV) (a minute or two, once) ..."
-	@$(PYTHON) -m venv $(VENV) >/tmp/pinnntk-venv.log 2>&1 || { echo "Python could not make a virtual environment: install its venv module (on Debian and Ubuntu: apt-get install python3-venv)." >&2; exit 1; }
-	@$(BIN)/python -m pip install --quiet --retries 2 $(FROM_$(PACKAGES)) >$(VENV)/install.log 2>&1 \
+	@mkdir -p $(VENV)
+	@$(PYTHON) -m venv $(VENV) >$(VENV)/install.log 2>&1 || { echo "Python could not make a virtual environment: install its venv module (on Debian and Ubuntu: apt-get install python3-venv; $(VENV)/install.log has the details)." >&2; exit 1; }
+	@$(BIN)/python -m pip install --quiet --retries 2 $(FROM_$(PACKAGES)) >>$(VENV)/install.log 2>&1 \
 	&& $(BIN)/python -m pip install --quiet --no-deps $(if $(filter locked,$(PACKAGES)),--no-build-isolation) -e . >>$(VENV)/install.log 2>&1 \
 	|| { echo "The packages could not be installed: is there a network? ($(VENV)/install.log has the details)" >&2; exit 1; }
 	@touch $@
