@@ -76,7 +76,7 @@ def training(monkeypatch):
 def in_node(program):
     """Run a program in Node, and return what it prints, which is JSON."""
     node = shutil.which("node") or pytest.skip("Node is not installed")
-    done = subprocess.run([node, "--input-type=module", "-"], input=program, capture_output=True, text=True)
+    done = subprocess.run([node, "--input-type=module", "-"], input=program, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
