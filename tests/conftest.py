@@ -72,7 +72,7 @@ def browser():
     if executable is None:
         pytest.skip("no Chromium or Chrome is installed")
     # As root, for example in a container, Chromium starts only without its sandbox.
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
+    options = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
         instance = playwright.chromium.launch(executable_path=executable, args=options)
         yield instance

@@ -242,6 +242,7 @@ def test_fresh_points_come_from_a_sampler(poisson):
     assert found.trials["NTK weights"].steps[-1] > 1
 
 
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="Windows has no timers that signal")
 def test_ctrl_c_returns_what_there_is(poisson, clock, monkeypatch):
     train, legs = turns.train, itertools.count()
 

@@ -134,6 +134,7 @@ def test_an_unknown_experiment(capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send these signals")
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_run_goes_on(tmp_path, sent):
     """A command stopped by Ctrl-C, or by a scheduler's SIGTERM, continues with --resume to the same result."""
