@@ -1,6 +1,5 @@
 """Shared fixtures. Tests run in float64, which is set here and never by the library; tests in float32 say so."""
 
-import os
 import shutil
 import signal
 import threading
@@ -71,10 +70,8 @@ def browser():
     executable = next(filter(None, map(shutil.which, names)), None)
     if executable is None:
         pytest.skip("no Chromium or Chrome is installed")
-    # As root, for example in a container, Chromium starts only without its sandbox.
-    options = ["--no-sandbox"] if hasattr(os, "geteuid") and os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=executable, args=options)
+        instance = playwright.chromium.launch(executable_path=executable)
         yield instance
         instance.close()
 

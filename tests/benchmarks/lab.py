@@ -6,7 +6,6 @@ Needs a built book and Chromium; takes about three minutes. The page is opened f
 web server.
 """
 
-import os
 import shutil
 import statistics
 import time
@@ -122,9 +121,8 @@ def memory(page, session):
 def main():
     print(experiments.machine())
     executable = shutil.which("chromium") or shutil.which("google-chrome")
-    options = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=options)
+        browser = playwright.chromium.launch(executable_path=executable)
         print("Chromium", browser.version)
         page, session = browser.new_page(), browser.new_browser_cdp_session()
         speed(page)
